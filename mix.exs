@@ -1,0 +1,27 @@
+defmodule Pyre.MixProject do
+  use Mix.Project
+
+  @version "0.1.0"
+
+  def project do
+    [
+      app: :pyre,
+      version: @version,
+      elixir: "~> 1.14",
+      description: "Supervised, stateful agents in Python, on Erlang/OTP",
+      package: [licenses: ["Apache-2.0"], files: ~w(lib priv mix.exs README.md CHANGELOG.md LICENSE)],
+      start_permanent: Mix.env() == :prod,
+      elixirc_paths: elixirc_paths(Mix.env()),
+      test_paths: ["test/pyre", "test/integration", "test/faults", "test/house"],
+      consolidate_protocols: Mix.env() != :test,
+      deps: []
+    ]
+  end
+
+  def application do
+    [extra_applications: [:logger], mod: {Pyre.Application, []}]
+  end
+
+  defp elixirc_paths(:test), do: ["lib", "test/support"]
+  defp elixirc_paths(_env), do: ["lib"]
+end
