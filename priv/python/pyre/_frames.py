@@ -1,0 +1,92 @@
+"""Frames: a 32-bit length, then one term, which is a batch of envelopes.
+
+The reading side calls `Framer.feed` with whatever the pipe gave; a hostile
+length is refused before anything is kept for it.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Any, cast
+
+from pyre._etf import WireError, decode, encode
+from pyre._wire import MAX_FRAME_BYTES
+
+__all__ = ["Framer", "pack", "unpack"]
+
+_PREFIX = Struct(">I")
+_PREFIX_BYTES = _PREFIX.size
+_size_at = _PREFIX.unpack_from
+
+
+class Framer:
+    """Cuts a stream of bytes into the payloads of its frames."""
+
+    __slots__ = ("_buffered", "_have", "_max_bytes", "_need")
+
+    def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
+        """Refuse frames of more than `max_bytes`."""
+        self._max_bytes = max_bytes
+        # The chunks of the frame that is not complete, their size, and the
+        # size of that frame with its prefix (0 while even the prefix is cut).
+        self._buffered: list[bytes] = []
+        self._have = 0
+        self._need = 0
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Take what came in next; give the payloads that it completes.
+
+        After a WireError the stream is of no use any more.
+        """
+        if self._have:
+            self._buffered.append(chunk)
+            self._have += len(chunk)
+            if self._have < self._need:
+                return []
+            chunk = b"".join(self._buffered)
+            self._buffered.clear()
+            self._have = self._need = 0
+        return self._split(chunk)
+
+    def _split(self, data: bytes) -> list[bytes]:
+        payloads = []
+        at, size = 0, len(data)
+        while size - at >= _PREFIX_BYTES:
+            length = _size_at(data, at)[0]
+            if not 0 < length <= self._max_bytes:
+                message = (
+                    f"a frame announces {length} bytes; allowed are 1 to {self._max_bytes}"
+                )
+                raise WireError(message)
+            end = at + _PREFIX_BYTES + length
+            if end > size:
+                self._need = end - at
+                break
+            payloads.append(data[at + _PREFIX_BYTES : end])
+            at = end
+        if at < size:
+            self._buffered.append(data[at:])
+            self._have = size - at
+        return payloads
+
+
+def pack(envelopes: list[tuple[Any, ...]]) -> bytes:
+    """Make the frame of a batch of envelopes."""
+    payload = encode(envelopes)
+    if len(payload) > MAX_FRAME_BYTES:
+        message = f"a frame holds at most {MAX_FRAME_BYTES} bytes, got {len(payload)}"
+        raise WireError(message)
+    return _PREFIX.pack(len(payload)) + payload
+
+
+def unpack(payload: bytes) -> list[tuple[Any, ...]]:
+    """Read the batch of envelopes in a frame's payload."""
+    batch = decode(payload)
+    if type(batch) is not list or not batch:
+        message = f"expected a list of envelopes, got {batch!r:.100}"
+        raise WireError(message)
+    for envelope in batch:
+        if type(envelope) is not tuple or not envelope or type(envelope[0]) is not int:
+            message = f"expected an envelope, got {envelope!r:.100}"
+            raise WireError(message)
+    return cast("list[tuple[Any, ...]]", batch)

@@ -1,0 +1,121 @@
+"""The numbers of docs/wire.md, the contract with the BEAM.
+
+`Pyre.Wire` holds the same names in small letters; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "EFFECT_TIMER",
+    "EXIT_BUG",
+    "EXIT_BY_HAND",
+    "EXIT_CLOSED",
+    "EXIT_PROTOCOL",
+    "EXIT_UNUSABLE",
+    "KIND_CALL",
+    "KIND_CAST",
+    "KIND_ON_START",
+    "KIND_ON_STOP",
+    "KIND_TIMER",
+    "MAX_BODY_BYTES",
+    "MAX_BODY_NESTING",
+    "MAX_ENVELOPE_NESTING",
+    "MAX_FRAME_BYTES",
+    "MAX_ID_BYTES",
+    "MAX_RECORD_BYTES",
+    "MAX_TUPLE_SIZE",
+    "OP_ACTIVATE",
+    "OP_CANCEL",
+    "OP_CLOCK",
+    "OP_DELIVER",
+    "OP_DONE",
+    "OP_DROP",
+    "OP_DROPPED",
+    "OP_HELLO",
+    "OP_READY",
+    "OP_REQUEST",
+    "OP_RESULT",
+    "OP_RUN",
+    "OP_STOP",
+    "RESULT_DONE",
+    "RESULT_ERROR",
+    "STATUS_CANCELLED",
+    "STATUS_DONE",
+    "STATUS_EVICTED",
+    "STATUS_FAILED",
+    "STATUS_REFUSED",
+    "STATUS_REJECTED",
+    "STATUS_UNUSABLE",
+    "VERB_CALL",
+    "VERB_CAST",
+    "VERB_COMMIT",
+    "VERB_SPAWN",
+    "VERB_STOP",
+    "VERSION",
+]
+
+VERSION: Final = 1
+
+# BEAM -> interpreter
+OP_HELLO: Final = 1
+OP_ACTIVATE: Final = 2
+OP_DELIVER: Final = 3
+OP_CANCEL: Final = 4
+OP_DROP: Final = 5
+OP_RESULT: Final = 6
+OP_RUN: Final = 7
+OP_CLOCK: Final = 8
+OP_STOP: Final = 9
+
+# interpreter -> BEAM
+OP_READY: Final = 64
+OP_DONE: Final = 65
+OP_REQUEST: Final = 66
+OP_DROPPED: Final = 67
+
+# DELIVER's kind
+KIND_CALL: Final = 0
+KIND_CAST: Final = 1
+KIND_TIMER: Final = 2
+KIND_ON_START: Final = 3
+KIND_ON_STOP: Final = 4
+
+# DONE's status
+STATUS_DONE: Final = 0
+STATUS_FAILED: Final = 1
+STATUS_REFUSED: Final = 2
+STATUS_EVICTED: Final = 3
+STATUS_REJECTED: Final = 4
+STATUS_CANCELLED: Final = 5
+STATUS_UNUSABLE: Final = 6
+
+# RESULT's status
+RESULT_DONE: Final = 0
+RESULT_ERROR: Final = 2
+
+# REQUEST's verb
+VERB_CALL: Final = 1
+VERB_CAST: Final = 2
+VERB_SPAWN: Final = 3
+VERB_STOP: Final = 4
+VERB_COMMIT: Final = 5
+
+# what rides with a commit
+EFFECT_TIMER: Final = 1
+
+# how the interpreter ended
+EXIT_CLOSED: Final = 0
+EXIT_BY_HAND: Final = 64
+EXIT_UNUSABLE: Final = 69
+EXIT_BUG: Final = 70
+EXIT_PROTOCOL: Final = 76
+
+MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
+MAX_BODY_BYTES: Final = 16 * 1024 * 1024
+MAX_BODY_NESTING: Final = 64
+MAX_ENVELOPE_NESTING: Final = 8
+MAX_TUPLE_SIZE: Final = 255
+MAX_ID_BYTES: Final = 255
+MAX_RECORD_BYTES: Final = 64 * 1024
