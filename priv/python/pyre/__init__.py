@@ -1,0 +1,10 @@
+"""Pyre: supervised, stateful agents. What agents import stands here; nothing runs on import."""
+
+from __future__ import annotations
+
+from pyre import errors
+from pyre.agent import Address, Agent, handler, resource
+from pyre.context import Context
+from pyre.errors import Reject
+
+__all__ = ["Address", "Agent", "Context", "Reject", "errors", "handler", "resource"]

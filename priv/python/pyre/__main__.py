@@ -1,0 +1,82 @@
+"""What the BEAM starts: `python .../pyre/__main__.py`, with the folder above it in PYTHONPATH.
+
+This file alone must be readable for Pythons that are too old, so that they can say so.
+"""
+
+import os
+import sys
+
+WANTED = (3, 11)
+EXIT_BY_HAND = 64
+EXIT_UNUSABLE = 69
+EXIT_BUG = 70
+REQUIRED = ("msgpack", "structlog")
+
+
+def main():  # type: () -> int
+    """Check the interpreter, then set up, run, tear down."""
+    reason = _too_old() or _missing_package()
+    if _by_hand():
+        sys.stderr.write("usage: this is a worker of Pyre; the BEAM starts it, see `mix pyre.run`\n")
+        return EXIT_BY_HAND
+    if reason:
+        sys.stderr.write("pyre: %s\n" % reason)  # noqa: UP031
+        return EXIT_UNUSABLE
+    return _work()
+
+
+def _work():  # type: () -> int
+    from pyre._worker import Worker  # noqa: PLC0415  # not before the checks
+
+    worker = Worker()
+    worker.set_up()
+    worker.run()
+    return worker.tear_down()
+
+
+def _too_old():  # type: () -> str
+    if sys.version_info >= WANTED:
+        return ""
+    found = ".".join(map(str, sys.version_info[:3]))
+    return "%s is Python %s, but Pyre needs %d.%d or newer" % ((sys.executable, found) + WANTED)  # noqa: UP031, RUF005
+
+
+def _missing_package():  # type: () -> str
+    if _too_old():
+        return ""
+    for name in REQUIRED:
+        try:
+            __import__(name)
+        except ImportError as exc:
+            return "the package %s can't be imported (%s); install it with: %s -m pip install %s" % (  # noqa: UP031
+                name,
+                exc,
+                sys.executable,
+                name,
+            )
+    return ""
+
+
+def _by_hand():  # type: () -> bool
+    return len(sys.argv) > 1 or "PYRE_RECORDER" not in os.environ or os.isatty(0)
+
+
+def _leave_package_folder():  # type: () -> None
+    # Without PYTHONSAFEPATH the folder of this file comes first, and its modules would shadow others.
+    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
+    if sys.path and os.path.abspath(sys.path[0]) == here:  # noqa: PTH100
+        del sys.path[0]
+
+
+if __name__ == "__main__":
+    _leave_package_folder()
+    try:
+        STATUS = main()
+    except BaseException:  # noqa: BLE001  # a bug of the runtime: told, with its own exit status
+        import traceback
+
+        traceback.print_exc()
+        STATUS = EXIT_BUG
+    sys.stderr.flush()
+    # Not sys.exit: threads that are stuck in a handler would hold the process up.
+    os._exit(STATUS)

@@ -1,0 +1,100 @@
+"""Agents' objects: made from the committed state when the first message comes, dropped, and counted."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyre._handlers import AgentClass
+
+__all__ = ["Activation", "Activations"]
+
+EVICTED_SHARE = 16  # one sixteenth at a time: a scan of all pays for that many
+
+
+class Activation:
+    """One agent in this interpreter. Its object is made late: until then only bytes are held."""
+
+    __slots__ = ("agent", "args", "committed", "dropped", "epoch", "id", "kind", "running", "used")
+
+    def __init__(self, epoch: int, kind: AgentClass, id: str, committed: bytes, args: bytes) -> None:  # noqa: A002, PLR0913, PLR0917
+        """Keep what the BEAM sent; no user code runs."""
+        self.epoch = epoch
+        self.kind = kind
+        self.id = id
+        self.committed = committed
+        self.args: bytes | None = args
+        self.agent: Any = None
+        self.running = 0
+        self.used = 0
+        self.dropped = False
+
+    def materialise(self) -> Any:  # noqa: ANN401
+        """Make the agent's object. Runs user code: State's validators and the class's __init__."""
+        agent = self._made(self.kind.kind)
+        agent.state = self._state()
+        if type(agent).__init__ is not object.__init__:
+            agent.__init__()
+        self.agent = agent
+        self.args = None
+        return agent
+
+    def snapshot(self) -> Any:  # noqa: ANN401
+        """Make a read-only object from what was committed last, for a handler that runs beside others."""
+        agent = self._made(self.kind.snapshot_kind)
+        object.__setattr__(agent, "state", self.kind.state.freeze(self._state()))
+        return agent
+
+    def _made(self, kind: type) -> Any:  # noqa: ANN401
+        agent = object.__new__(kind)
+        object.__setattr__(agent, "id", self.id)
+        return agent
+
+    def _state(self) -> Any:  # noqa: ANN401
+        state = self.kind.state
+        return state.load(self.committed) if self.committed else state.start(self.args or b"")
+
+
+class Activations:
+    """All activations of this interpreter, by handle."""
+
+    def __init__(self, max_activations: int) -> None:
+        """Begin with none."""
+        self._max = max_activations
+        self._held: dict[int, Activation] = {}
+        self._leaving: dict[tuple[int, int], Activation] = {}
+        self.turn = 0
+        self.get = self._held.get
+
+    def __len__(self) -> int:
+        """Count those held."""
+        return len(self._held)
+
+    def put(self, handle: int, activation: Activation) -> None:
+        """Hold a new one, in place of an older epoch; evicts others above the limit."""
+        self.remove(handle)
+        activation.used = self.turn
+        self._held[handle] = activation
+        if len(self._held) > self._max:
+            self._evict(handle)
+
+    def remove(self, handle: int) -> Activation | None:
+        """Let go of one; what still runs of it is remembered until it has ended."""
+        activation = self._held.pop(handle, None)
+        if activation is not None and activation.running:
+            self._leaving[handle, activation.epoch] = activation
+        return activation
+
+    def leaving(self, handle: int, epoch: int) -> Activation | None:
+        """Find one that was let go of, but of which something still runs."""
+        return self._leaving.get((handle, epoch))
+
+    def forget(self, handle: int, epoch: int) -> None:
+        """Nothing of it runs any more."""
+        self._leaving.pop((handle, epoch), None)
+
+    def _evict(self, newest: int) -> None:
+        idle = ((held.used, handle) for handle, held in self._held.items() if not held.running and handle != newest)
+        for _used, handle in heapq.nsmallest(len(self._held) // EVICTED_SHARE + 1, idle):
+            del self._held[handle]

@@ -1,0 +1,291 @@
+"""From envelopes to handlers, and back: applies what the BEAM sent, and answers.
+
+Everything here runs on the loop's thread, except where a docstring says otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pyre import _body, _wire, errors
+from pyre._activations import Activation, Activations
+from pyre._convert import dump
+from pyre._failure import own_body, traceback_text
+from pyre._handlers import AgentClass, HandlerSpec, compile_function
+from pyre._message import CURRENT, FunctionRun, Message
+from pyre._requests import Requests
+from pyre._resources import Resources
+from pyre._threads import MAX_THREADS, Threads
+from pyre.agent import HandlerOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["Catalogue", "Dispatcher"]
+
+NIL = b"\xc0"
+GONE = {_wire.STATUS_FAILED, _wire.STATUS_REJECTED, _wire.STATUS_CANCELLED, _wire.STATUS_UNUSABLE}
+MAX_ACTIVATIONS = 50_000
+NS_PER_MS = 1_000_000
+
+
+class Catalogue(Protocol):
+    """What discovery found."""
+
+    @property
+    def classes(self) -> Mapping[bytes, AgentClass]:
+        """The agent classes by name."""
+
+    @property
+    def resources(self) -> Mapping[str, Callable[..., Any]]:
+        """The resource functions by name."""
+
+
+async def _nothing() -> None:
+    """Stand in for a hook that a class doesn't have."""
+
+
+NO_HOOK = HandlerSpec(
+    name="",
+    function=_nothing,
+    options=HandlerOptions(),
+    is_async=True,
+    params=(),
+    is_open=False,
+    bind=lambda args: args,
+    start=lambda _agent, _message, _args: _nothing(),
+    keeps_state=True,
+)
+
+
+class Dispatcher:
+    """Owns the activations, the messages under way, the threads and the resources of one interpreter."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        emit: Callable[[tuple[Any, ...]], None],
+        words: memoryview,
+        catalogue: Catalogue,
+        config: Mapping[str, Any],
+    ) -> None:
+        """Begin with nothing under way; `config` is HELLO's."""
+        self.loop = loop
+        self.emit = emit
+        self.words = words
+        self.activations = Activations(config.get("max_activations", MAX_ACTIVATIONS))
+        self.running: dict[int, Message] = {}
+        self.requests = Requests(loop, emit)
+        self.resources = Resources(loop, catalogue.resources)
+        self.threads = Threads(loop, words, config.get("max_threads", MAX_THREADS))
+        self.on_stop: Callable[[int], None] = _ignore_stop
+        self.watched: Callable[[Message], None] | None = None
+        self.note: Callable[..., None] = _ignore
+        self._classes = catalogue.classes
+        self._unusable: dict[int, tuple[int, bytes]] = {}
+        self._offset_ns = 0
+        self._operations: dict[int, Callable[[tuple[Any, ...]], None]] = {
+            _wire.OP_ACTIVATE: self._activate,
+            _wire.OP_DELIVER: self._deliver,
+            _wire.OP_CANCEL: self._cancel,
+            _wire.OP_DROP: self._drop,
+            _wire.OP_RESULT: self._result,
+            _wire.OP_RUN: self._run,
+            _wire.OP_CLOCK: self._clock,
+            _wire.OP_STOP: self._stop,
+        }
+        loop.set_task_factory(_owned_task)
+
+    def apply(self, envelopes: Sequence[tuple[Any, ...]]) -> None:
+        """Apply one frame; raises ProtocolError for an envelope that is none."""
+        self.activations.turn += 1
+        operations = self._operations
+        try:
+            for envelope in envelopes:
+                operations[envelope[0]](envelope)
+        except (KeyError, ValueError, TypeError, AttributeError) as exc:
+            raise errors.ProtocolError(f"can't apply {envelope!r:.200}: {exc!r}") from exc
+
+    def set_clock(self, now_ms: int) -> None:
+        """Learn what the BEAM's clock shows now."""
+        self._offset_ns = monotonic_ns() - now_ms * NS_PER_MS
+
+    # --- What the BEAM says ---
+
+    def _activate(self, envelope: tuple[Any, ...]) -> None:
+        _, handle, epoch, name, id_, state, args, _revision = envelope
+        kind = self._classes.get(name)
+        if kind is None:
+            error = errors.UnknownClass(f"no agent class is named {name.decode()!r} in this worker")
+            self.activations.remove(handle)
+            self._unusable[handle] = (epoch, own_body(error))
+            return
+        if self._unusable:
+            self._unusable.pop(handle, None)
+        self.activations.put(handle, Activation(epoch, kind, id_.decode(), state, args))
+
+    def _deliver(self, envelope: tuple[Any, ...]) -> None:
+        _, number, handle, epoch, kind, name, args, deadline_ms, extra = envelope
+        activation = self.activations.get(handle)
+        if activation is None or activation.epoch != epoch:
+            self._answer_unheld(number, handle, epoch)
+            return
+        spec = activation.kind.handlers.get(name) if kind < _wire.KIND_ON_START else _hook(activation, kind)
+        if spec is None:
+            self._answer(number, _wire.STATUS_REFUSED, _unknown_handler(activation, name))
+            return
+        activation.used = self.activations.turn
+        activation.running += 1
+        deadline_ns = deadline_ms * NS_PER_MS + self._offset_ns if deadline_ms else 0
+        message = Message(self, number, handle, activation, spec, args, deadline_ns, extra)
+        self.running[number] = message
+        message.task = asyncio.Task(message, loop=self.loop, name="pyre-message")  # type: ignore[arg-type]
+
+    def _answer_unheld(self, number: int, handle: int, epoch: int) -> None:
+        unusable = self._unusable.get(handle)
+        if unusable is not None and unusable[0] == epoch:
+            self._answer(number, _wire.STATUS_UNUSABLE, unusable[1])
+        else:
+            self._answer(number, _wire.STATUS_EVICTED, b"")
+
+    def _run(self, envelope: tuple[Any, ...]) -> None:
+        _, number, module, function, args, deadline_ms = envelope
+        deadline_ns = deadline_ms * NS_PER_MS + self._offset_ns if deadline_ms else 0
+        message = FunctionRun(self, number, (module.decode(), function.decode()), args, deadline_ns)
+        self.running[number] = message
+        message.task = asyncio.Task(message, loop=self.loop, name="pyre-run")  # type: ignore[arg-type]
+
+    def _cancel(self, envelope: tuple[Any, ...]) -> None:
+        _, number = envelope
+        message = self.running.get(number)
+        if message is not None:
+            message.cancel()
+
+    def _drop(self, envelope: tuple[Any, ...]) -> None:
+        _, handle, epoch = envelope
+        self._unusable.pop(handle, None)
+        held = self.activations.get(handle)
+        if held is not None and held.epoch == epoch:
+            self.activations.remove(handle)
+        leaving = self.activations.leaving(handle, epoch)
+        if leaving is None:
+            self.emit((_wire.OP_DROPPED, handle, epoch))
+            return
+        leaving.dropped = True
+        for message in [m for m in self.running.values() if m.activation is leaving]:
+            message.cancel()
+
+    def _result(self, envelope: tuple[Any, ...]) -> None:
+        _, ref, status, body = envelope
+        self.requests.answer(ref, status, body)
+
+    def _clock(self, envelope: tuple[Any, ...]) -> None:
+        _, now_ms = envelope
+        self.set_clock(now_ms)
+
+    def _stop(self, envelope: tuple[Any, ...]) -> None:
+        _, grace_ms = envelope
+        self.on_stop(grace_ms)
+
+    # --- What messages tell ---
+
+    def pack(self, value: Any) -> bytes:  # noqa: ANN401, PLR6301
+        """Write a reply; what isn't plain is converted only when it has to be."""
+        if value is None:
+            return NIL
+        try:
+            return _body.pack(value)
+        except errors.EncodeError:
+            return _body.pack(dump(value))
+
+    def done(self, message: Message, status: int, rest: tuple[bytes, Any, Any]) -> None:
+        """Answer a message whose handler has ended."""
+        self.running.pop(message.number, None)
+        self.emit((_wire.OP_DONE, message.number, status, *rest))
+        activation = message.activation
+        if activation is None:
+            return
+        if status in GONE and (status == _wire.STATUS_FAILED or message.spec.keeps_state or status == _wire.STATUS_UNUSABLE):
+            self._let_go(message.handle, activation)
+        self.release(message)
+
+    def hold(self, message: Message) -> None:
+        """A thread began to work for the message's activation."""
+        if message.activation is not None:
+            message.activation.running += 1
+
+    def release(self, message: Message) -> None:
+        """A message or a thread has ended; the last one lets the activation go."""
+        activation = message.activation
+        if activation is None:
+            return
+        activation.running -= 1
+        if not activation.running and self.activations.leaving(message.handle, activation.epoch) is activation:
+            self.activations.forget(message.handle, activation.epoch)
+            if activation.dropped:
+                self.emit((_wire.OP_DROPPED, message.handle, activation.epoch))
+
+    def find_function(self, module: str, function: str) -> HandlerSpec:  # noqa: PLR6301
+        """Find what RUN names; imports its module where nobody did before."""
+        try:
+            found: Any = importlib.import_module(module)
+        except ModuleNotFoundError as exc:
+            if exc.name is None or not f"{module}.".startswith(f"{exc.name}."):
+                raise
+            raise errors.UnknownHandler(f"no module is named {module!r}") from None
+        for part in function.split("."):
+            found = getattr(found, part, None)
+        if not callable(found):
+            raise errors.UnknownHandler(f"module {module!r} has no function {function!r}")
+        return compile_function(found)
+
+    async def close(self, grace_seconds: float) -> None:
+        """Let what runs end within the grace, cancel the rest, close the resources."""
+        tasks = [message.task for message in self.running.values() if message.task is not None]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=grace_seconds)
+            for message in list(self.running.values()):
+                message.cancel()
+            if late:
+                await asyncio.wait(late, timeout=1.0)
+        self.threads.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.resources.close(), timeout=1.0)
+
+    def _let_go(self, handle: int, activation: Activation) -> None:
+        if self.activations.get(handle) is activation:
+            self.activations.remove(handle)
+
+    def _answer(self, number: int, status: int, body: bytes) -> None:
+        self.emit((_wire.OP_DONE, number, status, body, [], []))
+
+
+def _hook(activation: Activation, kind: int) -> HandlerSpec:
+    hook = activation.kind.on_start if kind == _wire.KIND_ON_START else activation.kind.on_stop
+    return hook or NO_HOOK
+
+
+def _unknown_handler(activation: Activation, name: bytes) -> bytes:
+    known = ", ".join(sorted(spec.name for spec in activation.kind.handlers.values())) or "none"
+    text = name.decode(errors="backslashreplace")
+    return own_body(errors.UnknownHandler(f"{activation.kind.name} has no handler {text!r} (it has: {known})"))
+
+
+def _owned_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:  # noqa: ANN401
+    task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **options)
+    message = CURRENT.get(None)
+    if message is not None:
+        message.adopt(task)
+    return task
+
+
+def _ignore(_message: Message, _event: str, _error: BaseException | None = None) -> None:
+    """Log nothing: the place that the runtime puts its logger in."""
+
+
+def _ignore_stop(_grace_ms: int) -> None:
+    """Do nothing: the worker puts its own in."""

@@ -1,0 +1,348 @@
+"""Agent classes, compiled: what a message needs of its class, found once at discovery.
+
+For each handler there are two closures. `bind` checks and converts the arguments; `start` makes the awaitable that runs
+the user's code. Whatever a handler doesn't use (a context, resources, `on_error`, a thread) is not in its closures, so
+that the plain async handler pays for none of it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pyre import errors
+from pyre._convert import Loader, Mismatch, loader
+from pyre._state import StateKind
+from pyre.agent import Agent, HandlerOptions
+from pyre.context import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+
+    from pyre._message import Message
+
+    Bind = Callable[[dict[str, Any]], dict[str, Any]]
+    Start = Callable[[Any, Message, dict[str, Any]], Coroutine[Any, Any, Any]]
+
+__all__ = ["AgentClass", "HandlerError", "HandlerSpec", "compile_agent", "compile_function"]
+
+
+class HandlerError(TypeError):
+    """A handler that can't be offered; found at discovery, and worded for its author."""
+
+
+class Param(NamedTuple):
+    """One argument of a handler."""
+
+    name: str
+    loader: Loader
+    required: bool
+
+    def outline(self) -> dict[str, Any]:
+        """Tell the BEAM what it may check by itself."""
+        return {"type": self.loader.name, "required": self.required, "scalar": self.loader.scalar}
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerSpec:
+    """One handler of one class."""
+
+    name: str
+    function: Callable[..., Any]
+    options: HandlerOptions
+    is_async: bool
+    params: tuple[Param, ...]
+    is_open: bool
+    bind: Bind
+    start: Start
+    keeps_state: bool
+
+    def outline(self) -> dict[str, Any]:
+        """Describe it for READY."""
+        return {
+            "kind": "async" if self.is_async else "sync",
+            "interleave": self.options.interleave,
+            "readonly": self.options.readonly,
+            "idempotent": self.options.idempotent,
+            "params": {param.name: param.outline() for param in self.params},
+            "open": self.is_open,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class AgentClass:
+    """One agent class."""
+
+    name: str
+    kind: type[Agent]
+    file: str
+    handlers: dict[bytes, HandlerSpec]
+    on_start: HandlerSpec | None
+    on_stop: HandlerSpec | None
+    state: StateKind
+    autostart: list[list[Any]]
+    snapshot_kind: type[Agent]
+
+    def outline(self) -> dict[str, Any]:
+        """Describe it for READY."""
+        fields = self.state.fields.items()
+        return {
+            "name": self.name,
+            "module": self.kind.__module__,
+            "file": self.file,
+            "doc": inspect.cleandoc(self.kind.__doc__ or ""),
+            "autostart": self.autostart,
+            "on_start": self.on_start is not None,
+            "on_stop": self.on_stop is not None,
+            "handlers": {spec.name: spec.outline() for spec in self.handlers.values()},
+            "state": {name: Param(name, field, required).outline() for name, (field, required) in fields},
+        }
+
+
+def compile_agent(kind: type[Agent], file: str, resource_types: Mapping[Any, str]) -> AgentClass:
+    """Compile one agent class; raises HandlerError or TypeError that names what can't be offered."""
+    handlers = [
+        _compile(kind, function, options, resource_types)
+        for function, options in _marked_functions(kind)
+    ]
+    return AgentClass(
+        name=kind.__name__,
+        kind=kind,
+        file=file,
+        handlers={spec.name.encode(): spec for spec in handlers},
+        on_start=_hook(kind, "on_start", resource_types),
+        on_stop=_hook(kind, "on_stop", resource_types),
+        state=_state_kind(kind),
+        autostart=_autostart(kind),
+        snapshot_kind=_snapshot_kind(kind),
+    )
+
+
+def _state_kind(kind: type[Agent]) -> StateKind:
+    try:
+        return StateKind(getattr(kind, "State", None))
+    except (NameError, TypeError) as exc:
+        raise HandlerError(f"{kind.__name__}.State: {exc}") from exc
+
+
+def _marked_functions(kind: type[Agent]) -> Iterator[tuple[Callable[..., Any], HandlerOptions]]:
+    # An override without the decorator stays a handler: its address was promised by the base.
+    marks: dict[str, HandlerOptions] = {}
+    for base in reversed(kind.__mro__):
+        for name, value in vars(base).items():
+            mark = getattr(value, "__pyre_handler__", None)
+            if mark is not None:
+                marks[name] = mark
+    for name, options in marks.items():
+        function = getattr(kind, name)
+        if callable(function):
+            yield function, options
+
+
+def _hook(kind: type[Agent], name: str, resource_types: Mapping[Any, str]) -> HandlerSpec | None:
+    function = getattr(kind, name, None)
+    return _compile(kind, function, HandlerOptions(name=name), resource_types) if function else None
+
+
+def _autostart(kind: type[Agent]) -> list[list[Any]]:
+    wanted = kind.autostart
+    if isinstance(wanted, bool):
+        return [[kind.__name__, {}]] if wanted else []
+    if isinstance(wanted, str):
+        return [[wanted, {}]]
+    if isinstance(wanted, dict):
+        return [[name, dict(args)] for name, args in wanted.items()]
+    raise HandlerError(
+        f"{kind.__name__}.autostart must be False, True, an id, or a dict from ids to start arguments, got {wanted!r}"
+    )
+
+
+def _snapshot_kind(kind: type[Agent]) -> type[Agent]:
+    def refuse(_agent: Agent, name: str, _value: object) -> None:
+        raise errors.ReadOnly(f"self.{name} can't be set: an interleaving handler sees a read-only snapshot")
+
+    # Not through `type(...)`: that would run the user's __init_subclass__ hooks and count as one more agent class.
+    return type.__new__(type(kind), kind.__name__, (kind,), {"__slots__": (), "__setattr__": refuse})
+
+
+# --- One handler ---
+
+
+def _compile(
+    kind: type[Agent], function: Callable[..., Any], options: HandlerOptions, resource_types: Mapping[Any, str]
+) -> HandlerSpec:
+    name = options.name or function.__name__
+    try:
+        shape = _shape(function, resource_types, skip=1)
+    except (NameError, TypeError, AttributeError) as exc:
+        raise HandlerError(f"{kind.__name__}.{function.__name__}: {exc}") from exc
+    start = _start(function, with_context=shape.with_context, injected=shape.injected)
+    on_error = getattr(kind, "on_error", None)
+    if on_error is not None and name not in {"on_start", "on_stop"}:
+        start = _with_on_error(start, on_error)
+    return HandlerSpec(
+        name=name,
+        function=function,
+        options=options,
+        is_async=inspect.iscoroutinefunction(function),
+        params=shape.params,
+        is_open=shape.rest is not None,
+        bind=_bind(shape.params, shape.rest),
+        start=start,
+        keeps_state=not (options.readonly or options.interleave),
+    )
+
+
+def compile_function(function: Callable[..., Any]) -> HandlerSpec:
+    """Make a plain function runnable like a handler that belongs to no agent (RUN)."""
+    is_async = inspect.iscoroutinefunction(function)
+
+    async def start(_agent: Any, message: Message, args: Any) -> Any:  # noqa: ANN401
+        positional, named = ((), args) if isinstance(args, dict) else (args, {})
+        if is_async:
+            return await function(*positional, **named)
+        return await message.in_thread(function, *positional, **named)
+
+    name = getattr(function, "__qualname__", repr(function))
+    return HandlerSpec(name, function, HandlerOptions(), is_async, (), True, lambda args: args, start, False)  # noqa: FBT003
+
+
+class _Shape(NamedTuple):
+    with_context: bool
+    params: tuple[Param, ...]
+    injected: dict[str, str]
+    rest: Loader | None
+
+
+def _shape(function: Callable[..., Any], resource_types: Mapping[Any, str], skip: int) -> _Shape:
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise HandlerError("a handler can't yield: return one value")
+    hints = typing.get_type_hints(function, include_extras=True)
+    parameters = list(inspect.signature(function).parameters.values())[skip:]
+    with_context = bool(parameters) and (parameters[0].name == "ctx" or hints.get(parameters[0].name) is Context)
+    params, injected, rest = [], {}, None
+    for parameter in parameters[with_context:]:
+        hint = hints.get(parameter.name, Any)
+        if parameter.kind is parameter.VAR_KEYWORD:
+            rest = loader(hint)
+        elif parameter.kind in {parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY}:
+            raise HandlerError(f"parameter {parameter.name!r} can't be given by name, as arguments are")
+        elif _is_resource(hint, resource_types):
+            injected[parameter.name] = resource_types[hint]
+        else:
+            params.append(_param(parameter, hint))
+    return _Shape(with_context, tuple(params), injected, rest)
+
+
+def _is_resource(hint: Any, resource_types: Mapping[Any, str]) -> bool:  # noqa: ANN401
+    try:
+        return hint in resource_types
+    except TypeError:
+        return False
+
+
+def _param(parameter: inspect.Parameter, hint: Any) -> Param:  # noqa: ANN401
+    try:
+        return Param(parameter.name, loader(hint), parameter.default is parameter.empty)
+    except TypeError as exc:
+        raise HandlerError(f"parameter {parameter.name!r}: {exc}") from exc
+
+
+def _bind(params: tuple[Param, ...], rest: Loader | None) -> Bind:
+    fields = tuple((p.name, p.loader.exact, p.loader.load, p.required) for p in params)
+    known = frozenset(p.name for p in params)
+
+    def bind(args: dict[str, Any]) -> dict[str, Any]:
+        # Converts in place: `args` was unpacked for this message alone.
+        seen = 0
+        for name, exact, load, required in fields:
+            if name in args:
+                seen += 1
+                value = args[name]
+                if type(value) is not exact:
+                    args[name] = _converted(name, load, value)
+            elif required:
+                raise errors.InvalidArgs(f"missing argument {name!r}")
+        if seen != len(args):
+            _bind_rest(args, known, rest)
+        return args
+
+    return bind
+
+
+def _bind_rest(args: dict[str, Any], known: frozenset[str], rest: Loader | None) -> None:
+    for name in [name for name in args if name not in known]:
+        if rest is None or not isinstance(name, str):
+            expected = ", ".join(sorted(known)) or "none"
+            raise errors.InvalidArgs(f"unknown argument {name!r} (expected: {expected})")
+        args[name] = _converted(name, rest.load, args[name])
+
+
+def _converted(name: str, load: Callable[[Any], Any], value: Any) -> Any:  # noqa: ANN401
+    try:
+        return load(value)
+    except Mismatch as exc:
+        raise errors.InvalidArgs(exc.words("argument", name)) from None
+    except (TypeError, ValueError) as exc:
+        raise errors.InvalidArgs(f"argument {name!r}: {exc}") from exc
+
+
+# --- Ways to run the user's code ---
+
+
+def _start(function: Callable[..., Any], *, with_context: bool, injected: dict[str, str]) -> Start:
+    if not inspect.iscoroutinefunction(function):
+        return _start_in_thread(function, with_context=with_context, injected=injected)
+    if injected:
+        return _start_with_resources(function, with_context=with_context, injected=injected)
+    if with_context:
+        return lambda agent, message, args: function(agent, Context(message), **args)
+    return lambda agent, _message, args: function(agent, **args)
+
+
+def _start_with_resources(function: Callable[..., Any], *, with_context: bool, injected: dict[str, str]) -> Start:
+    async def start(agent: Any, message: Message, args: dict[str, Any]) -> Any:  # noqa: ANN401
+        await _inject(message, injected, args)
+        return await function(agent, *_positional(message, with_context=with_context), **args)
+
+    return start
+
+
+def _start_in_thread(function: Callable[..., Any], *, with_context: bool, injected: dict[str, str]) -> Start:
+    async def start(agent: Any, message: Message, args: dict[str, Any]) -> Any:  # noqa: ANN401
+        if injected:
+            await _inject(message, injected, args)
+        return await message.in_thread(function, agent, *_positional(message, with_context=with_context), **args)
+
+    return start
+
+
+def _positional(message: Message, *, with_context: bool) -> tuple[Context, ...]:
+    return (Context(message),) if with_context else ()
+
+
+async def _inject(message: Message, injected: dict[str, str], args: dict[str, Any]) -> None:
+    for parameter, name in injected.items():
+        args[parameter] = await message.dispatcher.resources.get(name)
+
+
+def _with_on_error(start: Start, on_error: Callable[..., Any]) -> Start:
+    async def guarded(agent: Any, message: Message, args: dict[str, Any]) -> Any:  # noqa: ANN401
+        try:
+            return await start(agent, message, args)
+        except Exception as exc:
+            await _clean_up(message, on_error, agent, exc)
+            raise
+
+    return guarded
+
+
+async def _clean_up(message: Message, on_error: Callable[..., Any], agent: Any, exc: Exception) -> None:  # noqa: ANN401
+    try:
+        done: Awaitable[Any] | None = on_error(agent, Context(message), exc)
+        if inspect.isawaitable(done):
+            await done
+    except Exception as failure:  # noqa: BLE001  # the handler's own error is the one to answer with
+        message.dispatcher.note(message, "on_error failed", failure)

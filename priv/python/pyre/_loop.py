@@ -1,0 +1,155 @@
+"""The event loop, and the pipe to the BEAM: one read, one batch and one write per turn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from pyre import _frames, _wire
+from pyre._etf import WireError
+from pyre._frames import Framer
+from pyre.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Envelopes = list[tuple[Any, ...]]
+
+__all__ = ["Link", "new_loop"]
+
+READ_BYTES = 1024 * 1024
+
+
+def new_loop() -> tuple[asyncio.AbstractEventLoop, str]:
+    """Make uvloop's loop where it is installed, else asyncio's; and tell which."""
+    try:
+        import uvloop  # noqa: PLC0415  # optional, and slow to import for those who don't get here
+    except ImportError:
+        return asyncio.new_event_loop(), "asyncio"
+    return uvloop.new_event_loop(), "uvloop"
+
+
+class Link:
+    """Both directions of the protocol. Only the loop's thread uses it, so only it writes frames."""
+
+    def __init__(self, input: int, output: int, ended: Callable[[int, str], None]) -> None:  # noqa: A002
+        """Take the descriptors; `ended(exit_status, reason)` is called when the protocol is over."""
+        self._input = input
+        self._output = output
+        self._ended = ended
+        self._framer = Framer()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._apply: Callable[[Envelopes], None] = lambda _envelopes: None
+        self._outgoing: Envelopes = []
+        self._unwritten: list[memoryview] = []
+
+    def first(self) -> Envelopes | None:
+        """Wait for the first frame, before there is a loop; None at the end of the input."""
+        while data := os.read(self._input, READ_BYTES):
+            frames = self._framer.feed(data)
+            if frames:
+                return [envelope for frame in frames for envelope in _frames.unpack(frame)]
+        return None
+
+    def start(self, loop: asyncio.AbstractEventLoop, apply: Callable[[Envelopes], None]) -> None:
+        """Begin to read in the loop."""
+        self._loop = loop
+        self._apply = apply
+        os.set_blocking(self._input, False)
+        os.set_blocking(self._output, False)
+        loop.add_reader(self._input, self._read)
+        if self._outgoing:
+            loop.call_soon(self._flush)
+
+    def stop_reading(self) -> None:
+        """Take nothing new."""
+        if self._loop is not None:
+            self._loop.remove_reader(self._input)
+
+    def emit(self, envelope: tuple[Any, ...]) -> None:
+        """Send an envelope with the frame of this turn."""
+        outgoing = self._outgoing
+        outgoing.append(envelope)
+        if len(outgoing) == 1 and self._loop is not None:
+            self._loop.call_soon(self._flush)
+
+    def finish(self) -> None:
+        """Write what is left, waiting for the pipe where it is full; called after the loop's end."""
+        with contextlib.suppress(OSError, WireError):
+            os.set_blocking(self._output, True)
+            for chunk in [*self._unwritten, *self._frames_of(self._outgoing)]:
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(self._output, view) :]
+        self._unwritten, self._outgoing = [], []
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._input, READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as exc:
+            self._ended(_wire.EXIT_CLOSED, f"the protocol's input can't be read: {exc}")
+            return
+        if not data:
+            self._ended(_wire.EXIT_CLOSED, "")
+            return
+        try:
+            for payload in self._framer.feed(data):
+                self._apply(_frames.unpack(payload))
+        except (WireError, ProtocolError) as exc:
+            self._ended(_wire.EXIT_PROTOCOL, f"protocol error: {exc}")
+
+    def _flush(self) -> None:
+        envelopes, self._outgoing = self._outgoing, []
+        frames = self._frames_of(envelopes)
+        if self._unwritten:
+            self._unwritten += map(memoryview, frames)
+            return
+        for frame in frames:
+            self._write(memoryview(frame))
+
+    def _frames_of(self, envelopes: Envelopes) -> list[bytes]:
+        if not envelopes:
+            return []
+        try:
+            return [_frames.pack(envelopes)]
+        except WireError:
+            # Together beyond a frame's limit: each half for itself.
+            if len(envelopes) == 1:
+                raise
+            half = len(envelopes) // 2
+            return [*self._frames_of(envelopes[:half]), *self._frames_of(envelopes[half:])]
+
+    def _write(self, frame: memoryview) -> None:
+        if self._unwritten:
+            self._unwritten.append(frame)
+            return
+        rest = self._written(frame)
+        if rest:
+            self._unwritten.append(rest)
+            self._add_writer()
+
+    def _written(self, view: memoryview) -> memoryview:
+        try:
+            return view[os.write(self._output, view) :]
+        except BlockingIOError:
+            return view
+        except OSError as exc:
+            self._ended(_wire.EXIT_CLOSED, f"the protocol's output can't be written: {exc}")
+            return view[:0]
+
+    def _add_writer(self) -> None:
+        if self._loop is not None:
+            self._loop.add_writer(self._output, self._write_on)
+
+    def _write_on(self) -> None:
+        rest = self._written(self._unwritten[0])
+        if rest:
+            self._unwritten[0] = rest
+            return
+        del self._unwritten[0]
+        if not self._unwritten and self._loop is not None:
+            self._loop.remove_writer(self._output)

@@ -1,0 +1,384 @@
+"""One message under way.
+
+A `Message` is itself the coroutine that its asyncio Task runs: each step of the user's handler goes through `send`, which
+tells the flight recorder what is on the loop. So `asyncio.timeout`, `current_task` and context variables work as
+anywhere, and a worker that dies in the middle of a step leaves the number of the message behind.
+
+The order inside the first step matters. First what can refuse the message without running any of the user's code, then
+the recorder's *begun* word, then the activation, then the handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+from pyre import _body, _wire, errors
+from pyre._failure import failure_body, own_body, rejection_body
+
+if TYPE_CHECKING:
+    import concurrent.futures
+    from collections.abc import Callable, Generator
+
+    from pyre._activations import Activation
+    from pyre._dispatch import Dispatcher
+    from pyre._handlers import HandlerSpec
+    from pyre._requests import Request
+
+__all__ = ["CURRENT", "FunctionRun", "Message"]
+
+CURRENT: contextvars.ContextVar[Message] = contextvars.ContextVar("pyre_message")
+
+EMPTY_ARGS = (b"\x80", b"")
+BEGUN, RUNNING, SINCE = 1, 2, 3
+
+
+class Answered(Exception):  # noqa: N818  # ends a message early, with its answer
+    """The message is answered without its handler."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        """Keep the answer."""
+        super().__init__()
+        self.status = status
+        self.body = body
+
+
+class Message:
+    """A DELIVER from its arrival to its DONE; a coroutine to asyncio."""
+
+    __slots__ = (
+        "_inner",
+        "activation",
+        "args",
+        "cancelling",
+        "children",
+        "deadline_ns",
+        "dispatcher",
+        "effects",
+        "ended",
+        "extra",
+        "handle",
+        "number",
+        "spec",
+        "task",
+        "thread_waits",
+        "words",
+    )
+
+    def __init__(  # noqa: PLR0913, PLR0917  # the hot path; a struct between would cost more than it tells
+        self,
+        dispatcher: Dispatcher,
+        number: int,
+        handle: int,
+        activation: Any,  # noqa: ANN401
+        spec: Any,  # noqa: ANN401
+        args: bytes,
+        deadline_ns: int,
+        extra: Any,  # noqa: ANN401
+    ) -> None:
+        """Keep what came; nothing runs before the first `send`."""
+        self.dispatcher = dispatcher
+        self.number = number
+        self.handle = handle
+        self.activation: Activation = activation
+        self.spec: HandlerSpec = spec
+        self.args = args
+        self.deadline_ns = deadline_ns
+        self.extra = extra
+        self.words = dispatcher.words
+        self.effects: list[tuple[Any, ...]] | None = None
+        self.children: set[asyncio.Task[Any]] | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.thread_waits: list[concurrent.futures.Future[Any]] = []
+        self.ended = False
+        self.cancelling = False
+        self._inner: Any = None
+
+    # --- The coroutine protocol: asyncio calls these, on the loop's thread ---
+
+    def send(self, value: Any) -> Any:  # noqa: ANN401
+        """Run one step of the handler."""
+        words = self.words
+        now_ns = monotonic_ns()
+        words[SINCE] = now_ns
+        words[RUNNING] = self.number
+        try:
+            inner = self._inner
+            if inner is None:
+                inner = self._inner = self._begin(now_ns)
+            waiting = inner.send(value)
+        except StopIteration as stop:
+            self._succeed(stop.value)
+        except BaseException as exc:  # noqa: BLE001  # SystemExit in a handler is the handler's failure
+            self._fail(exc)
+        else:
+            words[RUNNING] = 0
+            if self.dispatcher.watched is not None:
+                self.dispatcher.watched(self)
+            return waiting
+        words[RUNNING] = 0
+        if self.dispatcher.watched is not None:
+            self.dispatcher.watched(self)
+        raise StopIteration
+
+    def throw(self, exc: Any, *rest: Any) -> Any:  # noqa: ANN401
+        """Raise an exception, such as a cancellation, inside the handler."""
+        words = self.words
+        words[SINCE] = monotonic_ns()
+        words[RUNNING] = self.number
+        try:
+            if self._inner is None:
+                raise exc
+            waiting = self._inner.throw(exc, *rest)
+        except StopIteration as stop:
+            self._succeed(stop.value)
+        except BaseException as failure:  # noqa: BLE001
+            self._fail(failure)
+        else:
+            words[RUNNING] = 0
+            return waiting
+        words[RUNNING] = 0
+        raise StopIteration
+
+    def close(self) -> None:
+        """End without an answer, when the loop goes down."""
+        if self._inner is not None:
+            self._inner.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Only there because asyncio asks for it."""
+        raise NotImplementedError
+
+    # --- The first step ---
+
+    def _begin(self, now_ns: int) -> Any:  # noqa: ANN401
+        if self.deadline_ns and now_ns > self.deadline_ns:
+            self._refuse(errors.Deadline(f"expired {(now_ns - self.deadline_ns) // 1_000_000} ms before it could begin"))
+        spec = self.spec
+        try:
+            args = spec.bind({} if self.args in EMPTY_ARGS else _body.unpack(self.args))
+        except errors.PyreError as exc:
+            self._refuse(exc)
+        self.args = b""
+        self.words[BEGUN] = self.number
+        CURRENT.set(self)
+        agent = self.activation.agent
+        if agent is None or spec.options.interleave:
+            agent = self._agent()
+        return spec.start(agent, self, args)
+
+    def _refuse(self, error: errors.PyreError) -> Any:  # noqa: ANN401
+        raise Answered(_wire.STATUS_REFUSED, own_body(error))
+
+    def _agent(self) -> Any:  # noqa: ANN401
+        activation = self.activation
+        try:
+            return activation.snapshot() if self.spec.options.interleave else activation.materialise()
+        except errors.PyreError as exc:
+            raise Answered(_wire.STATUS_UNUSABLE, own_body(exc)) from None
+        except BaseException as exc:  # noqa: BLE001  # validators and __init__ are the user's
+            raise Answered(_wire.STATUS_UNUSABLE, failure_body(exc)) from None
+
+    # --- The end ---
+
+    def _succeed(self, result: Any) -> None:  # noqa: ANN401
+        try:
+            body = self.dispatcher.pack(result)
+            state: Any = self._changed_state() if self.spec.keeps_state else []
+        except errors.PyreError as exc:
+            self._finish(_wire.STATUS_FAILED, own_body(exc))
+            return
+        except BaseException as exc:  # noqa: BLE001  # a property or validator of the user's
+            self._finish(_wire.STATUS_FAILED, failure_body(exc))
+            return
+        self._finish(_wire.STATUS_DONE, body, state)
+
+    def _changed_state(self) -> Any:  # noqa: ANN401
+        activation = self.activation
+        data = activation.kind.state.dump(activation.agent.state)
+        if data == activation.committed:
+            return []
+        activation.committed = data
+        return data
+
+    def _fail(self, exc: BaseException) -> None:
+        if isinstance(exc, Answered):
+            self._finish(exc.status, exc.body)
+        elif isinstance(exc, asyncio.CancelledError) and self.cancelling:
+            self._finish(_wire.STATUS_CANCELLED, own_body(errors.Cancelled(f"{self.name} was cancelled")))
+        elif isinstance(exc, (errors.Reject, *self.raises())):
+            self._finish(_wire.STATUS_REJECTED, rejection_body(exc))
+        else:
+            self._finish(_wire.STATUS_FAILED, failure_body(exc))
+
+    def raises(self) -> tuple[type[BaseException], ...]:
+        """Tell which exceptions are expected refusals."""
+        return self.spec.options.raises if self.spec is not None else ()
+
+    def _finish(self, status: int, body: bytes, state: Any = ()) -> None:  # noqa: ANN401
+        self.ended = True
+        self._inner = None
+        self.task = None
+        effects: Any = self.effects if self.effects and status == _wire.STATUS_DONE else []
+        self.dispatcher.done(self, status, (body, state or [], effects))
+        if self.children:
+            self._end_children(self.children)
+        for wait in self.thread_waits:
+            if not wait.done():
+                wait.set_exception(errors.Cancelled(f"{self.name} has ended"))
+
+    def _end_children(self, children: set[asyncio.Task[Any]]) -> None:
+        left = [task for task in children if not task.done()]
+        for task in left:
+            task.cancel()
+        if left:
+            names = ", ".join(sorted(task.get_name() for task in left[:5]))
+            self.dispatcher.note(self, f"cancelled {len(left)} tasks that the handler left running: {names}")
+
+    # --- What the handler asks for ---
+
+    @property
+    def name(self) -> str:
+        """Name it for an error text."""
+        return f"message {self.message_id} ({self.handler_name} of {self.agent_id!r})"
+
+    @property
+    def agent_id(self) -> str:
+        """The id of the agent that handles it."""
+        return self.activation.id
+
+    @property
+    def class_name(self) -> str:
+        """The name of the agent's class."""
+        return self.activation.kind.name
+
+    @property
+    def handler_name(self) -> str:
+        """The handler's name."""
+        return self.spec.name
+
+    @property
+    def message_id(self) -> int:
+        """The sender's id of the message."""
+        value: int = self.extra[0] if isinstance(self.extra, tuple) else self.extra or self.number
+        return value
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1."""
+        value: int = self.extra[1] if isinstance(self.extra, tuple) else 1
+        return value
+
+    def labels(self) -> dict[str, Any]:
+        """Tell what log records are labelled with."""
+        return {
+            "agent": self.agent_id,
+            "class": self.class_name,
+            "handler": self.handler_name,
+            "message": self.number,
+        }
+
+    def adopt(self, task: asyncio.Task[Any]) -> None:
+        """Take a task that the handler made: it ends with the message."""
+        if self.children is None:
+            self.children = set()
+        self.children.add(task)
+        task.add_done_callback(self.children.discard)
+
+    def cancel(self) -> None:
+        """Ask the handler to end."""
+        self.cancelling = True
+        if self.task is not None:
+            self.task.cancel()
+
+    def request(self, envelope: tuple[Any, ...], read: Callable[[bytes], Any]) -> Request[Any]:
+        """Ask the BEAM."""
+        return self.dispatcher.requests.make(self, envelope, read)
+
+    def add_timer(self, key: str | None, delay_ms: int, handler: str, args: bytes) -> None:
+        """Set a timer with the commit."""
+        self._must_be_writing("set a timer")
+        effects = self.effects if self.effects is not None else []
+        # Without a key: unique in the agent, and the same when the message runs again.
+        name = key if key is not None else f"{self.message_id}:{len(effects)}"
+        effects.append((_wire.EFFECT_TIMER, name.encode(), delay_ms, handler.encode(), args))
+        self.effects = effects
+
+    def commit(self) -> Request[None]:
+        """Commit the state in the middle of the handler."""
+        if not self.spec.keeps_state:
+            raise errors.ReadOnly(f"{self.handler_name} is read-only: it can't commit")
+        activation = self.activation
+        data = activation.kind.state.dump(activation.agent.state)
+        if data == activation.committed:
+            return self.dispatcher.requests.settled(None)
+
+        def committed(_body: bytes) -> None:
+            activation.committed = data
+
+        return self.request((_wire.VERB_COMMIT, b"", b"", data, 0), committed)
+
+    def _must_be_writing(self, wish: str) -> None:
+        if self.ended:
+            raise errors.StaleActivation(f"{self.name} has ended: it can't {wish} any more")
+        if self.spec.options.interleave:
+            raise errors.ReadOnly(f"{self.handler_name} interleaves, and commits nothing: it can't {wish}")
+
+    def open_resource(self, name: str) -> Request[Any]:
+        """Open a resource of the worker, or give the open one."""
+        return self.dispatcher.resources.request(name)
+
+    async def in_thread(self, function: Callable[..., Any], *args: Any, **named: Any) -> Any:  # noqa: ANN401
+        """Run a plain function in a thread; its activation is not let go of before the thread is."""
+        call = functools.partial(function, *args, **named)
+        dispatcher = self.dispatcher
+        dispatcher.hold(self)
+        result, error = await dispatcher.threads.run(self.number, call, lambda: dispatcher.release(self))
+        if error is not None:
+            raise error
+        return result
+
+
+class FunctionRun(Message):
+    """A RUN: a plain function of a module, which belongs to no agent."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, dispatcher: Dispatcher, number: int, path: tuple[str, str], args: bytes, deadline_ns: int) -> None:  # noqa: PLR0913, PLR0917
+        """Keep which function is meant; it is looked for in the first step."""
+        super().__init__(dispatcher, number, 0, None, None, args, deadline_ns, number)
+        self.path = path
+
+    def _begin(self, now_ns: int) -> Any:  # noqa: ANN401
+        if self.deadline_ns and now_ns > self.deadline_ns:
+            self._refuse(errors.Deadline("expired before it could begin"))
+        try:
+            args = _body.unpack(self.args) if self.args else []
+        except errors.PyreError as exc:
+            self._refuse(exc)
+        # Finding it may import its module, which is the user's code already.
+        self.words[BEGUN] = self.number
+        CURRENT.set(self)
+        try:
+            self.spec = self.dispatcher.find_function(*self.path)
+        except errors.PyreError as exc:
+            self._refuse(exc)
+        return self.spec.start(None, self, args)
+
+    @property
+    def agent_id(self) -> str:
+        """The name that it is known by."""
+        return f"run:{self.number}"
+
+    @property
+    def class_name(self) -> str:
+        """Its module."""
+        return self.path[0]
+
+    @property
+    def handler_name(self) -> str:
+        """Its function."""
+        return self.path[1]

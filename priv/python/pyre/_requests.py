@@ -1,0 +1,115 @@
+"""What a handler asks of the BEAM, and waits for.
+
+A request made on the loop is awaited; one made in a plain `def` handler's thread is waited for. It is sent when it is
+made, whether anybody waits or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import itertools
+import threading
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pyre import _body, _wire, errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from pyre._message import Message
+
+    Emit = Callable[[tuple[Any, ...]], None]
+    Outcome = asyncio.Future[Any] | concurrent.futures.Future[Any]
+
+__all__ = ["Request", "Requests"]
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Request(Generic[T_co]):
+    """The answer to come: `await` it in an async handler, `.wait()` for it in a plain one."""
+
+    __slots__ = ("_outcome",)
+
+    def __init__(self, outcome: Outcome) -> None:
+        """Wrap the future of the loop, or of the thread."""
+        self._outcome = outcome
+
+    def __await__(self) -> Generator[Any, None, T_co]:
+        """Wait on the loop."""
+        if isinstance(self._outcome, concurrent.futures.Future):
+            raise RuntimeError("a request made in a thread can't be awaited: use .wait()")  # noqa: TRY004
+        return self._outcome.__await__()
+
+    def wait(self) -> T_co:
+        """Wait in the thread of a plain `def` handler."""
+        if isinstance(self._outcome, asyncio.Future):
+            raise RuntimeError("an async handler would block its worker: use await")  # noqa: TRY004
+        answer: T_co = self._outcome.result()
+        return answer
+
+
+class Requests:
+    """The requests that the BEAM hasn't answered yet; all but `make` is called on the loop's thread only."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, emit: Emit) -> None:
+        """Begin with none."""
+        self._loop = loop
+        self._emit = emit
+        self._thread = threading.get_ident()
+        self._refs = itertools.count(1)
+        self._waiting: dict[int, tuple[Outcome, Callable[[bytes], Any]]] = {}
+
+    def make(self, message: Message, envelope: tuple[Any, ...], read: Callable[[bytes], Any]) -> Request[Any]:
+        """Send a request `(verb, target, name, body, timeout_ms)` of a message; from the loop or from its thread."""
+        if message.ended:
+            raise errors.StaleActivation(f"{message.name} has ended: it can't ask for anything any more")
+        if threading.get_ident() == self._thread:
+            future = self._loop.create_future()
+            self._send(message, envelope, read, future)
+            return Request(future)
+        outcome: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        self._loop.call_soon_threadsafe(self._send_for_thread, message, envelope, read, outcome)
+        return Request(outcome)
+
+    def settled(self, value: Any) -> Request[Any]:  # noqa: ANN401
+        """Make a request that needs nobody's answer."""
+        outcome: Outcome = (
+            self._loop.create_future() if threading.get_ident() == self._thread else concurrent.futures.Future()
+        )
+        outcome.set_result(value)
+        return Request(outcome)
+
+    def answer(self, ref: int, status: int, body: bytes) -> None:
+        """Hand a RESULT to whoever waits for it."""
+        outcome, read = self._waiting.pop(ref, (None, None))
+        if outcome is None or read is None or outcome.done():
+            return
+        try:
+            if status == _wire.RESULT_DONE:
+                outcome.set_result(read(body))
+            else:
+                outcome.set_exception(errors.from_body(_body.unpack(body)))
+        except errors.DecodeError as exc:
+            outcome.set_exception(exc)
+
+    def _send(
+        self, message: Message, envelope: tuple[Any, ...], read: Callable[[bytes], Any], outcome: Outcome
+    ) -> None:
+        ref = next(self._refs)
+        self._waiting[ref] = (outcome, read)
+        self._emit((_wire.OP_REQUEST, message.number, ref, *envelope))
+
+    def _send_for_thread(
+        self,
+        message: Message,
+        envelope: tuple[Any, ...],
+        read: Callable[[bytes], Any],
+        outcome: concurrent.futures.Future[Any],
+    ) -> None:
+        if message.ended:
+            outcome.set_exception(errors.StaleActivation(f"{message.name} has ended"))
+            return
+        message.thread_waits.append(outcome)
+        self._send(message, envelope, read, outcome)

@@ -1,0 +1,113 @@
+"""What people subclass: the agent, and the decorators that mark its handlers and the worker's resources."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["Address", "Agent", "HandlerOptions", "handler", "resource"]
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+class Address(str):
+    """The id of an agent: whoever holds it can call it."""
+
+    __slots__ = ()
+
+
+class Agent:
+    """A long-lived, stateful actor.
+
+    Its durable state is `self.state`, an instance of the nested class `State`; it is committed with each reply, and
+    rolled back when a handler raises. Other attributes live as long as the activation does.
+    """
+
+    __slots__ = ("id", "state")
+
+    autostart: ClassVar[bool | str | Mapping[str, Mapping[str, Any]]] = False
+    version: ClassVar[int] = 1
+
+    id: Address
+    state: Any
+
+    def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401
+        """Turn a plain `State` into a slotted dataclass, so that a misspelt field is an error and not a lost one."""
+        super().__init_subclass__(**options)
+        state = cls.__dict__.get("State")
+        if isinstance(state, type) and _is_plain(state):
+            cls.State = _slotted(state)  # type: ignore[attr-defined]
+
+
+class HandlerOptions(NamedTuple):
+    """What `@handler(...)` said."""
+
+    readonly: bool = False
+    interleave: bool = False
+    idempotent: bool = False
+    raises: tuple[type[BaseException], ...] = ()
+    name: str | None = None
+
+
+@overload
+def handler(function: F, /) -> F: ...
+
+
+@overload
+def handler(
+    *,
+    readonly: bool = False,
+    interleave: bool = False,
+    idempotent: bool = False,
+    raises: type[BaseException] | tuple[type[BaseException], ...] = (),
+    name: str | None = None,
+) -> Callable[[F], F]: ...
+
+
+def handler(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
+    """Mark a method as a handler: what callers may name.
+
+    `readonly` promises that the state stays as it is, `interleave` lets it run beside others on a read-only copy of
+    what was committed last, `idempotent` allows a second run after a crash, `raises` lists expected refusals.
+    """
+    if function is not None:
+        return _marked(function, HandlerOptions())
+    raises = options.pop("raises", ())
+    chosen = HandlerOptions(raises=raises if isinstance(raises, tuple) else (raises,), **options)
+    return lambda function: _marked(function, chosen)
+
+
+def _marked(function: F, options: HandlerOptions) -> F:
+    function.__pyre_handler__ = options  # type: ignore[attr-defined]
+    return function
+
+
+def resource(function: F) -> F:
+    """Mark a function whose yielded value all agents of a worker share; it is opened once, at its first use."""
+    function.__pyre_resource__ = function.__name__  # type: ignore[attr-defined]
+    return function
+
+
+def _is_plain(state: type) -> bool:
+    """Tell a class that only lists annotated fields from one that already knows how to be built."""
+    return "__dataclass_fields__" not in state.__dict__ and type(state) is type and "__init__" not in state.__dict__
+
+
+def _slotted(state: type) -> type:
+    for name in state.__dict__.get("__annotations__", {}):
+        default = state.__dict__.get(name)
+        if isinstance(default, list | dict | set):
+            setattr(state, name, dataclasses.field(default_factory=_copies(default)))
+    made = dataclasses.dataclass(slots=True, kw_only=True)(state)
+    made.__qualname__ = state.__qualname__
+    made.__module__ = state.__module__ if state.__module__ in sys.modules else __name__
+    return made
+
+
+def _copies(default: Any) -> Callable[[], Any]:  # noqa: ANN401
+    return lambda: copy.deepcopy(default)

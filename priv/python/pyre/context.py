@@ -1,0 +1,178 @@
+"""What a handler sees of the message it handles, and of the world outside its agent."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from pyre import _body, _wire, errors
+from pyre._convert import dump
+from pyre.agent import Address, Agent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pyre._message import Message
+    from pyre._requests import Request
+
+__all__ = ["Context"]
+
+MIN_DELAY_SECONDS = 0.01
+
+
+class Context:
+    """The context of one message; of no use once its handler has ended."""
+
+    __slots__ = ("_message",)
+
+    def __init__(self, message: Message) -> None:
+        """Made by the runtime."""
+        self._message = message
+
+    @property
+    def id(self) -> Address:
+        """The agent's own address."""
+        return Address(self._message.agent_id)
+
+    @property
+    def handler(self) -> str:
+        """The name of the handler that runs."""
+        return self._message.handler_name
+
+    @property
+    def message_id(self) -> int:
+        """The message's id: unique in the agent, and the same when it is delivered again."""
+        return self._message.message_id
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1."""
+        return self._message.attempt
+
+    @property
+    def deadline(self) -> float | None:
+        """The instant on the clock of `time.monotonic()` after which nobody waits any more."""
+        return self._message.deadline_ns / 1e9 if self._message.deadline_ns else None
+
+    def remaining(self) -> float | None:
+        """Tell the seconds that are left until the deadline, None where there is none."""
+        deadline = self.deadline
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+    @property
+    def log(self) -> Any:  # noqa: ANN401
+        """A structlog logger that knows the agent, its class, the handler and the message."""
+        return structlog.get_logger().bind(**self._message.labels())
+
+    def call(
+        self,
+        id: str,  # noqa: A002
+        handler: str,
+        /,
+        *,
+        timeout: float | None = None,
+        args: Mapping[str, Any] | None = None,
+        **named: Any,  # noqa: ANN401
+    ) -> Request[Any]:
+        """Ask another agent, and await its answer. Names that collide with ours go into `args`."""
+        envelope = (_wire.VERB_CALL, _id(id), handler.encode(), _packed(args, named), _milliseconds(timeout))
+        return self._message.request(envelope, _body.unpack)
+
+    def cast(
+        self,
+        id: str,  # noqa: A002
+        handler: str,
+        /,
+        *,
+        args: Mapping[str, Any] | None = None,
+        **named: Any,  # noqa: ANN401
+    ) -> Request[None]:
+        """Send another agent a message. It is sent at once; awaiting it tells that it was accepted."""
+        envelope = (_wire.VERB_CAST, _id(id), handler.encode(), _packed(args, named), 0)
+        return self._message.request(envelope, _nothing)
+
+    def spawn(
+        self,
+        cls: type[Agent] | str,
+        id: str | None = None,  # noqa: A002
+        /,
+        *,
+        args: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        **named: Any,  # noqa: ANN401
+    ) -> Request[Address]:
+        """Start an agent from its class (or the class's name) and its start arguments; gives its address."""
+        name = cls if isinstance(cls, str) else cls.__name__
+        body = _pack({**(options or {}), "args": {**(args or {}), **named}})
+        envelope = (_wire.VERB_SPAWN, b"" if id is None else _id(id), name.encode(), body, 0)
+        return self._message.request(envelope, _address)
+
+    def stop(self, id: str | None = None, /) -> Request[None]:  # noqa: A002
+        """Stop another agent, or, without an id, this one as soon as the handler has ended."""
+        own = id is None or id == self._message.agent_id
+        target = _id(self._message.agent_id if id is None else id)
+        request = self._message.request((_wire.VERB_STOP, target, b"", b"", 0), _nothing)
+        # Its own stop is answered after this handler, so waiting for it would never end.
+        return self._message.dispatcher.requests.settled(None) if own else request
+
+    def after(
+        self,
+        delay: float,
+        handler: str,
+        /,
+        *,
+        key: str | None = None,
+        args: Mapping[str, Any] | None = None,
+        **named: Any,  # noqa: ANN401
+    ) -> None:
+        """Send this agent a message in `delay` seconds. It rides with the commit; a second one with a key replaces."""
+        if not (math.isfinite(delay) and delay >= MIN_DELAY_SECONDS):
+            raise ValueError(f"expected a delay of at least {MIN_DELAY_SECONDS} seconds, got {delay!r}")
+        self._message.add_timer(key, math.ceil(delay * 1000), handler, _packed(args, named))
+
+    def commit(self) -> Request[None]:
+        """Commit the state as it is now, in the middle of a long handler."""
+        return self._message.commit()
+
+    def resource(self, name: str, /) -> Request[Any]:
+        """Give what the `@resource` function of this name yields; it is opened once per worker."""
+        return self._message.open_resource(name)
+
+
+def _id(id: str) -> bytes:  # noqa: A002
+    if not isinstance(id, str):
+        raise errors.InvalidId(f"expected an id of 1 to {_wire.MAX_ID_BYTES} bytes, got {id!r:.100}")
+    encoded = id.encode("utf-8", "surrogatepass")
+    if not 1 <= len(encoded) <= _wire.MAX_ID_BYTES:
+        raise errors.InvalidId(f"expected an id of 1 to {_wire.MAX_ID_BYTES} bytes, got {len(encoded)} bytes")
+    return encoded
+
+
+def _packed(args: Mapping[str, Any] | None, named: dict[str, Any]) -> bytes:
+    return _pack({**args, **named} if args else named)
+
+
+def _pack(value: Any) -> bytes:  # noqa: ANN401
+    try:
+        return _body.pack(value)
+    except errors.EncodeError:
+        return _body.pack(dump(value))
+
+
+def _milliseconds(timeout: float | None) -> int:
+    if timeout is None:
+        return 0
+    if not (math.isfinite(timeout) and timeout > 0):
+        raise ValueError(f"expected a timeout of more than 0 seconds, got {timeout!r}")
+    return math.ceil(timeout * 1000)
+
+
+def _nothing(_body: bytes) -> None:
+    return None
+
+
+def _address(body: bytes) -> Address:
+    return Address(_body.unpack(body))
