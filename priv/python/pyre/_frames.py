@@ -54,9 +54,8 @@ class Framer:
         while size - at >= _PREFIX_BYTES:
             length = _size_at(data, at)[0]
             if not 0 < length <= self._max_bytes:
-                message = (
-                    f"a frame announces {length} bytes; allowed are 1 to {self._max_bytes}"
-                )
+                allowed = f"allowed are 1 to {self._max_bytes}"
+                message = f"a frame announces {length} bytes; {allowed}"
                 raise WireError(message)
             end = at + _PREFIX_BYTES + length
             if end > size:

@@ -1,3 +1,4 @@
+# ruff: noqa: N818  each class is named after its kind, which has no "Error" in it
 """The errors of Pyre.
 
     Exception
@@ -7,7 +8,7 @@
     │   ├── UnknownHandler     unknown_handler
     │   ├── UnknownClass       unknown_class
     │   ├── EncodeError        encode: a value that cannot travel
-    │   ├── TooLarge           too_large: more bytes than the limit
+    │   │   └── TooLarge       too_large: more bytes than the limit
     │   ├── NotFound           not_found: no agent has this id
     │   ├── AlreadyStarted     already_started: an agent has this id already
     │   ├── Stopped            stopped: the agent was stopped first
@@ -152,7 +153,9 @@ class EncodeError(PyreError):
 
     kind = "encode"
 
-    def __init__(self, message: str, path: str = "", details: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, message: str, path: str = "", details: dict[str, Any] | None = None
+    ) -> None:
         """Keep the place of the value, as in `["orders"][3]["price"]`."""
         super().__init__(message, {"path": path} if details is None else details)
 
@@ -162,7 +165,7 @@ class EncodeError(PyreError):
         return str(self.details.get("path", ""))
 
 
-class TooLarge(PyreError):
+class TooLarge(EncodeError):
     """More bytes than the limit; `details` has `size` and `limit`."""
 
     kind = "too_large"
@@ -282,7 +285,7 @@ class Deadlock(PyreError):
 
 
 class StaleActivation(PyreError):
-    """This activation was replaced: the agent runs elsewhere by now."""
+    """The activation was replaced: its agent runs elsewhere by now."""
 
     kind = "stale_activation"
 
@@ -334,7 +337,7 @@ class RemoteError(PyreError):
         return f"{self.type}: {self.message}" if self.message else self.type
 
 
-class Reject(Exception):  # noqa: N818  it is said as a command: raise Reject(...)
+class Reject(Exception):
     """Refuse a message on purpose.
 
     The caller gets `message` and `data`, the state is rolled back, and the
@@ -348,7 +351,7 @@ class Reject(Exception):  # noqa: N818  it is said as a command: raise Reject(..
         self.data = data
 
 
-class ReadOnly(AttributeError):  # noqa: N818  named after the word of the docs
+class ReadOnly(AttributeError):
     """State was assigned in a handler that only reads it.
 
     Interleaving handlers run beside others on a snapshot of the last commit.
@@ -406,8 +409,8 @@ def _own(body: dict[Any, Any]) -> PyreError:
     cls = _CLASSES.get(kind)
     if cls is None:
         return InternalError(message, {**details, "kind": kind})
-    if cls is EncodeError:
-        return EncodeError(message, details=details)
+    if issubclass(cls, EncodeError):
+        return cls(message, details=details)
     return cls(message, details)
 
 
