@@ -77,11 +77,23 @@ defmodule Pyre.Wire.ETF do
   defp items(<<@list, size::32, rest::binary>>, left, found, stack, depth),
     do: items(rest, size, [], [{@list, left - 1, found} | stack], depth + 1)
 
-  defp items(<<@small_big, size, 0, value::little-unit(8)-size(size), rest::binary>>, left, found, stack, depth)
+  defp items(
+         <<@small_big, size, 0, value::little-unit(8)-size(size), rest::binary>>,
+         left,
+         found,
+         stack,
+         depth
+       )
        when size <= 8,
        do: items(rest, left - 1, [value | found], stack, depth)
 
-  defp items(<<@small_big, size, 1, value::little-unit(8)-size(size), rest::binary>>, left, found, stack, depth)
+  defp items(
+         <<@small_big, size, 1, value::little-unit(8)-size(size), rest::binary>>,
+         left,
+         found,
+         stack,
+         depth
+       )
        when size <= 8,
        do: items(rest, left - 1, [-value | found], stack, depth)
 

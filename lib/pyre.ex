@@ -1,0 +1,442 @@
+defmodule Pyre do
+  @moduledoc """
+  Supervised, stateful agents written in Python, on Erlang/OTP.
+
+  An *agent* is an address, a mailbox and a state. They live on the BEAM; its code runs in a CPython interpreter, a *worker*, that may die at
+  any moment. Then another one takes over, and the agent keeps its address, its queued messages and its committed
+  state.
+
+      children = [{Pyre, name: MyApp.Pyre, agents: "priv/python/agents", workers: 4}]
+      Supervisor.start_link(children, strategy: :one_for_one)
+
+      {:ok, "visits"} = Pyre.start_agent(MyApp.Pyre, "Counter", id: "visits")
+      {:ok, 3} = Pyre.call(MyApp.Pyre, "visits", :add, %{n: 3})
+
+  Several instances may live on one node; each function's first argument is the name of one.
+
+  ## Options of an instance
+
+  #{Pyre.Options.docs(:instance)}
+
+  ## Errors
+
+  What went wrong is returned as `{:error, error}`, where `error` is a `Pyre.Error` (ours: its `kind` is from a closed set) or a
+  `Pyre.PythonError` (the handler's own exception). Only the caller's own mistakes raise: an `ArgumentError` names
+  the argument or option and says what was expected.
+
+  ## Values
+
+  Arguments, replies and states travel as MessagePack. A binary that is valid UTF-8 arrives as `str`, any other as `bytes`
+  (`Pyre.Bin` forces bytes); atoms arrive as `str`; `DateTime` is an aware `datetime`. Structs need an explicit conversion.
+  """
+
+  alias Pyre.Agent.{Client, Commits, Restarts, Starter}
+  alias Pyre.{Address, Classes, Error, Instance, Mailbox, Options, Telemetry, Timers, Worker}
+  alias Pyre.Wire.{Body, MsgPack}
+  alias Pyre.Worker.Pool
+
+  @type instance :: atom()
+  @type id :: String.t()
+  @type class :: String.t() | atom()
+  @type handler :: String.t() | atom()
+  @type error :: Pyre.Error.t() | Pyre.PythonError.t()
+
+  @max_handler_bytes 255
+
+  @doc """
+  A child specification, for a host's supervisor.
+
+      iex> Pyre.child_spec(name: MyApp.Pyre).id
+      MyApp.Pyre
+  """
+  @doc since: "0.1.0"
+  @spec child_spec(keyword()) :: Supervisor.child_spec()
+  def child_spec(opts) do
+    config = Instance.config(opts)
+    %{id: config.name, start: {__MODULE__, :start_link, [opts]}, type: :supervisor, shutdown: :infinity}
+  end
+
+  @doc """
+  Starts an instance. It returns before the interpreters are ready; see `await_ready/2`.
+
+      {:ok, _pid} = Pyre.start_link(name: MyApp.Pyre, agents: "priv/python/agents")
+  """
+  @doc since: "0.1.0"
+  @spec start_link(keyword()) :: Supervisor.on_start()
+  def start_link(opts), do: opts |> Instance.config() |> Pyre.Supervisor.start_link()
+
+  @doc """
+  Waits until all workers are ready and the agents with `autostart` run.
+
+      :ok = Pyre.await_ready(MyApp.Pyre, 10_000)
+
+  Else `{:error, error}` with the kind `:not_ready`, or `:worker_start` and what the interpreter said.
+  """
+  @doc since: "0.1.0"
+  @spec await_ready(instance(), timeout()) :: :ok | {:error, error()}
+  def await_ready(instance, timeout \\ 30_000) do
+    check_timeout!(timeout)
+    instance |> Instance.fetch!() |> Starter.await(:ready, timeout)
+  end
+
+  @doc """
+  Starts an agent of a class.
+
+      {:ok, "root"} = Pyre.start_agent(MyApp.Pyre, "Watcher", id: "root", args: %{path: "/"})
+
+  Options:
+
+  #{Pyre.Options.docs(:agent)}
+
+  Errors: `:unknown_class`, `:invalid_args`, `:invalid_id`, `:already_started`, `:not_ready`, `:worker_start`, `:stopping`, and, where the
+  class has an `on_start` that fails, `:terminated`.
+  """
+  @doc since: "0.1.0"
+  @spec start_agent(instance(), class(), keyword()) :: {:ok, id()} | {:error, error()}
+  def start_agent(instance, class, opts \\ []),
+    do: instance |> Instance.fetch!() |> Starter.start(class, opts)
+
+  @doc """
+  Starts many agents; the results come in the order of the list.
+
+      [{:ok, "a"}, {:ok, "b"}] = Pyre.start_agents(MyApp.Pyre, [{"Counter", id: "a"}, {"Counter", id: "b"}])
+  """
+  @doc since: "0.1.0"
+  @spec start_agents(instance(), [{class(), keyword()}]) :: [{:ok, id()} | {:error, error()}]
+  def start_agents(instance, agents) when is_list(agents) do
+    instance = Instance.fetch!(instance)
+
+    Enum.map(agents, fn
+      {class, opts} ->
+        Starter.start(instance, class, opts)
+
+      other ->
+        raise ArgumentError, "expected a list of {class, options}, got in it: #{inspect(other, limit: 5)}"
+    end)
+  end
+
+  def start_agents(_instance, other),
+    do: raise(ArgumentError, "expected a list of {class, options}, got: #{inspect(other, limit: 5)}")
+
+  @doc """
+  Calls a handler of an agent and waits for its reply.
+
+      {:ok, 5} = Pyre.call(MyApp.Pyre, "visits", :add, %{n: 5})
+      {:ok, 1} = Pyre.call(MyApp.Pyre, "anna", :add, %{n: 1}, start: {"Counter", []})
+
+  The reply is sent after the agent's new state is committed. Options:
+
+  #{Pyre.Options.docs(:call)}
+
+  Errors that are the call's own: `:not_found`, `:overloaded`, `:deadline` (it did not run), `:timeout` (it was cancelled),
+  `:worker_down`, `:terminated`, `:encode`, `:too_large`; `Pyre.Error.retryable?/1` says whether trying again is safe.
+  """
+  @doc since: "0.1.0"
+  @spec call(instance(), id(), handler(), map(), keyword()) :: {:ok, term()} | {:error, error()}
+  def call(instance, id, handler, args \\ %{}, opts \\ []) do
+    instance = Instance.fetch!(instance)
+    handler = handler!(handler)
+    opts = Options.validate!(:call, opts)
+    timeout = opts[:timeout] || instance.config.call_timeout
+
+    Telemetry.span([:call], %{name: instance.name, handler: handler}, fn ->
+      with :ok <- Starter.check_id(id),
+           {:ok, body} <- args |> args!() |> Body.args(),
+           :ok <- Starter.ensure(instance, id, opts[:start]) do
+        Instance.count(instance, :calls)
+        Client.call(instance, id, :call, handler, body, timeout)
+      end
+    end)
+  end
+
+  @doc """
+  As `call/5`, but returns the reply itself and raises the error.
+
+      5 = Pyre.call!(MyApp.Pyre, "visits", :add, %{n: 5})
+  """
+  @doc since: "0.1.0"
+  @spec call!(instance(), id(), handler(), map(), keyword()) :: term()
+  def call!(instance, id, handler, args \\ %{}, opts \\ []) do
+    case call(instance, id, handler, args, opts) do
+      {:ok, reply} -> reply
+      {:error, error} -> raise error
+    end
+  end
+
+  @doc """
+  Sends a message without a reply. `:ok` means that it is in the agent's mailbox, where the death of any process can't lose it.
+
+      :ok = Pyre.cast(MyApp.Pyre, "visits", :add, %{n: 5})
+
+  Options:
+
+  #{Pyre.Options.docs(:cast)}
+  """
+  @doc since: "0.1.0"
+  @spec cast(instance(), id(), handler(), map(), keyword()) :: :ok | {:error, error()}
+  def cast(instance, id, handler, args \\ %{}, opts \\ []) do
+    instance = Instance.fetch!(instance)
+    handler = handler!(handler)
+    opts = Options.validate!(:cast, opts)
+
+    with :ok <- Starter.check_id(id),
+         {:ok, body} <- args |> args!() |> Body.args(),
+         :ok <- Starter.ensure(instance, id, opts[:start]),
+         {:ok, _key} <- Mailbox.put(instance, id, :cast, handler, body, 0, nil) do
+      Instance.count(instance, :casts)
+    end
+  end
+
+  @doc """
+  Stops an agent. It overtakes what is queued; the running message may end (`:drain_timeout`), `on_stop` runs, queued calls are
+  answered `:stopped`. Afterwards the id is free.
+
+      :ok = Pyre.stop_agent(MyApp.Pyre, "visits")
+
+  Options:
+
+  #{Pyre.Options.docs(:stop)}
+  """
+  @doc since: "0.1.0"
+  @spec stop_agent(instance(), id(), keyword()) :: :ok | {:error, error()}
+  def stop_agent(instance, id, opts \\ []) do
+    instance = Instance.fetch!(instance)
+    opts = Options.validate!(:stop, opts)
+    timeout = opts[:timeout] || instance.config.drain_timeout + 5_000
+    keep = if opts[:keep], do: :keep, else: :delete
+
+    with :ok <- Starter.check_id(id) do
+      case Client.call(instance, id, :stop, <<>>, keep, timeout) do
+        {:ok, _nil} -> :ok
+        {:error, %Error{kind: :terminated}} -> Starter.forget_terminated(instance, id, keep)
+        {:error, error} -> {:error, error}
+      end
+    end
+  end
+
+  @doc """
+  The committed state of an agent and its revision, which grows by one with each commit.
+
+      {:ok, %{"total" => 8}, 2} = Pyre.state(MyApp.Pyre, "visits")
+
+  Before the first commit the revision is 0 and the map holds the start arguments.
+  """
+  @doc since: "0.1.0"
+  @spec state(instance(), id()) :: {:ok, map(), non_neg_integer()} | {:error, error()}
+  def state(instance, id) do
+    instance = Instance.fetch!(instance)
+
+    with :ok <- Starter.check_id(id),
+         {:ok, %{handle: handle}} <- address(instance, id),
+         {committed, revision} = Commits.get(instance, handle),
+         {args, _epoch} = Address.activation(instance, id),
+         {:ok, map} <- MsgPack.decode(if(revision == 0, do: args, else: committed)) do
+      {:ok, map, revision}
+    end
+  end
+
+  @doc """
+  Replaces the state of an agent, between two messages. Returns the new revision.
+
+      {:ok, 3} = Pyre.put_state(MyApp.Pyre, "visits", %{total: 0}, expect_revision: 2)
+
+  Python takes it up with the next message; a state that it can't use is an error of that message, and the agent is
+  terminated: it is never replaced by a blank one. Options:
+
+  #{Pyre.Options.docs(:put_state)}
+  """
+  @doc since: "0.1.0"
+  @spec put_state(instance(), id(), map(), keyword()) :: {:ok, pos_integer()} | {:error, error()}
+  def put_state(instance, id, state, opts \\ []) do
+    instance = Instance.fetch!(instance)
+    opts = Options.validate!(:put_state, opts)
+    timeout = opts[:timeout] || instance.config.call_timeout
+
+    with :ok <- Starter.check_id(id),
+         {:ok, body} <- state |> args!() |> Body.args() do
+      Client.call(instance, id, :put_state, <<>>, {body, opts[:expect_revision]}, timeout)
+    end
+  end
+
+  @doc """
+  Runs a function of a Python module, without an agent. Never run twice.
+
+      {:ok, 4.0} = Pyre.run(MyApp.Pyre, "math", "sqrt", [16])
+
+  `args` is a list (by position) or a map (by name). `module` is found as by Python's `import`; the agents' directories are searched too.
+  Options:
+
+  #{Pyre.Options.docs(:run)}
+  """
+  @doc since: "0.1.0"
+  @spec run(instance(), String.t(), handler(), list() | map(), keyword()) :: {:ok, term()} | {:error, error()}
+  def run(instance, module, function, args \\ [], opts \\ []) do
+    instance = Instance.fetch!(instance)
+    function = handler!(function)
+    opts = Options.validate!(:run, opts)
+
+    unless is_binary(module),
+      do: raise(ArgumentError, "expected the module to be a string, got: #{inspect(module, limit: 5)}")
+
+    unless is_list(args), do: args!(args)
+
+    with {:ok, body} <- MsgPack.encode(args) do
+      Worker.Run.call(instance, {module, function, body}, opts[:timeout] || instance.config.call_timeout)
+    end
+  end
+
+  @doc """
+  The process of an agent, or nil.
+
+      pid = Pyre.whereis(MyApp.Pyre, "visits")
+  """
+  @doc since: "0.1.0"
+  @spec whereis(instance(), id()) :: pid() | nil
+  def whereis(instance, id) do
+    with {:ok, %{pid: pid}} when is_pid(pid) <- instance |> Instance.fetch!() |> Address.fetch(id),
+         true <- Process.alive?(pid) do
+      pid
+    else
+      _none -> nil
+    end
+  end
+
+  @doc """
+  The agents, as maps with `id`, `class`, `status` and `mailbox` (the number of messages in it), sorted by id.
+
+      [%{id: "visits", status: :running}] = Pyre.agents(MyApp.Pyre, class: "Counter")
+
+  The filter takes `:class` and `:status` (`:starting`, `:running`, `:restarting`, `:terminated`, `:stopping`).
+  """
+  @doc since: "0.1.0"
+  @spec agents(instance(), keyword()) :: [map()]
+  def agents(instance, filter \\ []) do
+    instance = Instance.fetch!(instance)
+    filter = filter!(filter)
+
+    instance
+    |> Address.all()
+    |> Enum.filter(fn agent -> Enum.all?(filter, fn {key, value} -> agent[key] == value end) end)
+    |> Enum.map(&Map.take(&1, [:id, :class, :status, :mailbox]))
+    |> Enum.sort_by(& &1.id)
+  end
+
+  @doc """
+  What the instance is doing: workers, agents by status, classes, import problems, counters.
+
+      %{agents: %{running: 12}, counters: %{calls: 801}} = Pyre.info(MyApp.Pyre)
+  """
+  @doc since: "0.1.0"
+  @spec info(instance()) :: map()
+  def info(instance) do
+    instance = Instance.fetch!(instance)
+
+    %{
+      name: instance.name,
+      stopping: Instance.closed?(instance),
+      workers: length(Enum.filter(Pool.all(instance), &(&1.status == :ready))),
+      agents: Address.counts(instance),
+      classes: Classes.names(instance),
+      problems: Enum.map(Classes.problems(instance), &Map.take(&1, ["file", "error"])),
+      timers: :ets.info(instance.timers, :size),
+      messages_waiting: :ets.info(instance.mailbox, :size),
+      counters: Instance.counters(instance)
+    }
+  end
+
+  @doc """
+  What one agent is doing: class, status, mailbox, revision, restarts, last error, worker.
+
+      {:ok, %{status: :running, restarts: 0}} = Pyre.info(MyApp.Pyre, "visits")
+  """
+  @doc since: "0.1.0"
+  @spec info(instance(), id()) :: {:ok, map()} | {:error, error()}
+  def info(instance, id) do
+    instance = Instance.fetch!(instance)
+
+    with :ok <- Starter.check_id(id), {:ok, agent} <- address(instance, id) do
+      {_state, revision} = Commits.get(instance, agent.handle)
+      {restart, opts} = Keyword.pop(agent.opts, :restart, :permanent)
+
+      {:ok,
+       agent
+       |> Map.take([:id, :class, :status, :pid, :mailbox, :mailbox_bytes, :max_mailbox])
+       |> Map.merge(%{
+         worker: if(agent.worker > 0, do: agent.worker),
+         revision: revision,
+         restarts: Restarts.total(instance, agent.handle),
+         last_error: Restarts.last_error(instance, agent.handle),
+         restart: restart,
+         timers: Timers.count(instance, agent.handle),
+         meta: Keyword.get(opts, :meta, %{})
+       })}
+    end
+  end
+
+  @doc """
+  The workers: status, operating system pid, restarts, the lag of the loop in microseconds, activations, resident memory.
+
+      [%{worker: 1, status: :ready, os_pid: 4711}] = Pyre.workers(MyApp.Pyre)
+  """
+  @doc since: "0.1.0"
+  @spec workers(instance()) :: [map()]
+  def workers(instance) do
+    for worker <- instance |> Instance.fetch!() |> Pool.all() do
+      worker
+      |> Map.take([:worker, :status, :os_pid, :deaths, :last_error, :lag_us, :activations])
+      |> Map.put(:rss_bytes, Worker.Process.rss_bytes(worker.os_pid))
+    end
+  end
+
+  ## Helpers
+
+  defp address(instance, id) do
+    with :error <- Address.fetch(instance, id), do: {:error, Mailbox.not_found(id)}
+  end
+
+  defp handler!(handler) when is_binary(handler) and byte_size(handler) in 1..@max_handler_bytes, do: handler
+
+  defp handler!(handler) when is_atom(handler) and handler not in [nil, true, false],
+    do: Atom.to_string(handler)
+
+  defp handler!(handler),
+    do:
+      raise(
+        ArgumentError,
+        "expected the handler to be its name, an atom or a string of 1 to #{@max_handler_bytes} bytes, got: " <>
+          inspect(handler, limit: 5, printable_limit: 50)
+      )
+
+  defp args!(args) when is_map(args) and not is_struct(args), do: args
+
+  defp args!(args),
+    do:
+      raise(
+        ArgumentError,
+        "expected a map (names to values), got: #{inspect(args, limit: 5, printable_limit: 50)}"
+      )
+
+  defp check_timeout!(:infinity), do: :ok
+  defp check_timeout!(timeout) when is_integer(timeout) and timeout >= 0, do: :ok
+
+  defp check_timeout!(timeout),
+    do:
+      raise(
+        ArgumentError,
+        "expected the timeout to be a non-negative integer (milliseconds) or :infinity, got: #{inspect(timeout)}"
+      )
+
+  defp filter!(filter) do
+    Enum.map(filter, fn
+      {:class, class} when is_atom(class) ->
+        {:class, inspect(class)}
+
+      {key, value} when key in [:class, :status] ->
+        {key, value}
+
+      other ->
+        raise ArgumentError,
+              "expected the filter to hold :class and :status, got: #{inspect(other, limit: 5)}"
+    end)
+  end
+end

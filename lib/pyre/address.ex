@@ -1,0 +1,204 @@
+defmodule Pyre.Address do
+  @moduledoc false
+
+  # The rows of the agents' table: one per agent, alive or not. Whoever reads or writes a column does it here.
+  # All columns that a sender needs are integers, so that one atomic `update_counter` reads and counts at once.
+
+  alias Pyre.Instance
+
+  # id first, it is the key.
+  @handle 2
+  @pid 3
+  @status 4
+  @class 5
+  @seq 6
+  @count 7
+  @bytes 8
+  @max_count 9
+  @epoch 10
+  @incarnation 11
+  @worker 12
+  @args 13
+  @opts 14
+
+  @statuses %{
+    starting: 0,
+    running: 1,
+    restarting: 2,
+    terminated: 3,
+    stopping: 4
+  }
+  @names Map.new(@statuses, fn {name, code} -> {code, name} end)
+
+  @type status :: :starting | :running | :restarting | :terminated | :stopping
+  @type id :: String.t()
+
+  @doc "The integer that stands for a status in the table."
+  @spec code(status()) :: non_neg_integer()
+  for {name, code} <- @statuses, do: def(code(unquote(name)), do: unquote(code))
+
+  @doc "Takes an id. False where it is taken."
+  @spec reserve(Instance.t(), id(), String.t(), binary(), keyword()) :: boolean()
+  def reserve(instance, id, class, args, opts) do
+    row =
+      {id, Instance.next_handle(instance), nil, code(:starting), class, 0, 0, 0,
+       opts[:max_mailbox] || instance.config.max_mailbox, 0, 0, 0, args, Keyword.delete(opts, :max_mailbox)}
+
+    :ets.insert_new(instance.agents, row)
+  end
+
+  @doc "Counts a message in: `{:ok, handle, seq}`, or why it can't be taken."
+  @spec enter(Instance.t(), id(), non_neg_integer()) ::
+          {:ok, pos_integer(), pos_integer()}
+          | {:error, :not_found | {:overloaded, pos_integer(), pos_integer()} | {:closed, status()}}
+  def enter(instance, id, size) do
+    [seq, count, bytes, handle, status, max_count] =
+      :ets.update_counter(instance.agents, id, [
+        {@seq, 1},
+        {@count, 1},
+        {@bytes, size},
+        {@handle, 0},
+        {@status, 0},
+        {@max_count, 0}
+      ])
+
+    cond do
+      status > 2 ->
+        refuse(instance, id, size, {:closed, Map.fetch!(@names, status)})
+
+      count > max_count or too_many_bytes?(instance, bytes, size) ->
+        refuse(instance, id, size, {:overloaded, count - 1, bytes - size})
+
+      true ->
+        {:ok, handle, seq}
+    end
+  rescue
+    ArgumentError -> {:error, :not_found}
+  end
+
+  # One message alone always fits: its size has its own limit.
+  defp too_many_bytes?(instance, bytes, size), do: bytes > instance.config.max_mailbox_bytes and bytes > size
+
+  defp refuse(instance, id, size, reason) do
+    leave(instance, id, size)
+    {:error, reason}
+  end
+
+  @doc "Counts a message out. The row may be gone already."
+  @spec leave(Instance.t(), id(), non_neg_integer()) :: :ok
+  def leave(instance, id, size) do
+    :ets.update_counter(instance.agents, id, [{@count, -1}, {@bytes, -size}])
+    :ok
+  rescue
+    ArgumentError -> :ok
+  end
+
+  @doc "Whom to wake, now that a message is in the mailbox: read after the insert, so that no restart is missed."
+  @spec recipient(Instance.t(), id()) :: {:ok, pid() | nil} | :closed
+  def recipient(instance, id) do
+    if :ets.lookup_element(instance.agents, id, @status) > 2,
+      do: :closed,
+      else: {:ok, :ets.lookup_element(instance.agents, id, @pid)}
+  rescue
+    ArgumentError -> :closed
+  end
+
+  @doc "A new incarnation of an agent's process takes the address over."
+  @spec take_over(Instance.t(), id(), pid()) ::
+          {:ok,
+           %{
+             handle: pos_integer(),
+             class: String.t(),
+             incarnation: pos_integer(),
+             predecessor: pid() | nil,
+             status: status()
+           }}
+          | :error
+  def take_over(instance, id, pid) do
+    case fetch(instance, id) do
+      {:ok, %{status: status} = row} when status in [:starting, :running, :restarting] ->
+        :ets.update_element(instance.agents, id, [{@pid, pid}])
+        incarnation = :ets.update_counter(instance.agents, id, {@incarnation, 1})
+
+        {:ok,
+         %{
+           handle: row.handle,
+           class: row.class,
+           incarnation: incarnation,
+           predecessor: row.pid,
+           status: status
+         }}
+
+      _closed_or_unknown ->
+        :error
+    end
+  end
+
+  @doc "Sets the status."
+  @spec put_status(Instance.t(), id(), status()) :: boolean()
+  def put_status(instance, id, status), do: :ets.update_element(instance.agents, id, {@status, code(status)})
+
+  @doc "A new activation: its epoch, and where it will be."
+  @spec next_epoch(Instance.t(), id(), non_neg_integer()) :: pos_integer()
+  def next_epoch(instance, id, worker) do
+    :ets.update_element(instance.agents, id, {@worker, worker})
+    :ets.update_counter(instance.agents, id, {@epoch, 1})
+  end
+
+  @doc "The row as a map."
+  @spec fetch(Instance.t(), id()) :: {:ok, map()} | :error
+  def fetch(instance, id) do
+    case :ets.lookup(instance.agents, id) do
+      [row] -> {:ok, to_map(row)}
+      [] -> :error
+    end
+  end
+
+  @doc "The start arguments (MessagePack) and the last epoch."
+  @spec activation(Instance.t(), id()) :: {args :: binary(), epoch :: non_neg_integer()}
+  def activation(instance, id),
+    do: {:ets.lookup_element(instance.agents, id, @args), :ets.lookup_element(instance.agents, id, @epoch)}
+
+  @doc "All rows, as maps."
+  @spec all(Instance.t()) :: [map()]
+  def all(instance), do: instance.agents |> :ets.tab2list() |> Enum.map(&to_map/1)
+
+  @doc "How many agents there are in each status."
+  @spec counts(Instance.t()) :: %{status() => non_neg_integer()}
+  def counts(instance) do
+    for {name, code} <- @statuses, into: %{} do
+      {name, :ets.select_count(instance.agents, [{pattern(%{@status => code}), [], [true]}])}
+    end
+  end
+
+  @doc "The ids of the agents that should have a process."
+  @spec expected(Instance.t()) :: [{id(), pid() | nil}]
+  def expected(instance) do
+    :ets.select(instance.agents, [
+      {pattern(%{1 => :"$1", @pid => :"$2", @status => :"$3"}), [{:<, :"$3", 3}], [{{:"$1", :"$2"}}]}
+    ])
+  end
+
+  @doc "Forgets the address."
+  @spec delete(Instance.t(), id()) :: true
+  def delete(instance, id), do: :ets.delete(instance.agents, id)
+
+  defp pattern(known), do: 1..@opts |> Enum.map(&Map.get(known, &1, :_)) |> List.to_tuple()
+
+  defp to_map(row) do
+    %{
+      id: elem(row, 0),
+      handle: elem(row, @handle - 1),
+      pid: elem(row, @pid - 1),
+      status: Map.fetch!(@names, elem(row, @status - 1)),
+      class: elem(row, @class - 1),
+      mailbox: elem(row, @count - 1),
+      mailbox_bytes: elem(row, @bytes - 1),
+      max_mailbox: elem(row, @max_count - 1),
+      epoch: elem(row, @epoch - 1),
+      incarnation: elem(row, @incarnation - 1),
+      worker: elem(row, @worker - 1),
+      opts: elem(row, @opts - 1)
+    }
+  end
+end

@@ -1,0 +1,682 @@
+defmodule Pyre.Agent do
+  @moduledoc false
+
+  # One agent's process: takes its messages from the mailbox one at a time, hands them to a worker, commits, and answers.
+  #
+  # Everything durable is in State's tables; what is here can be lost at any instant. So it is a plain process that
+  # obeys OTP's protocols (:proc_lib, :sys), hibernates when idle, and holds no more than it needs: a
+  # machine has a hundred thousand of them.
+  #
+  # phase:
+  #   :backoff   a new incarnation that waits before it begins
+  #   :fencing   waits until the worker has let go of an older activation
+  #   :starting  on_start runs
+  #   :idle      nothing runs
+  #   :busy      a message runs
+  #   :waiting   there is work, but no worker; {:waiting, hook} where the work is on_start or on_stop
+  #   :ending    on_stop runs
+
+  require Logger
+  require Pyre.Wire, as: Wire
+
+  alias Pyre.Agent.{Commits, Ending, Requests, Restarts}
+  alias Pyre.{Address, Classes, Error, Instance, Mailbox, Telemetry, Timers, Worker}
+  alias Pyre.Wire.Body
+  alias Pyre.Worker.Pool
+
+  # After a message, this long without another before the process hibernates: hibernation costs a full collection.
+  @idle_ms 1_000
+  # A message that runs this long is watched: its caller, its deadline.
+  @watch_ms 1_000
+  # How long after its deadline a call is cancelled from here, where its caller has not done so.
+  @grace_ms 250
+
+  @empty_map <<0x80>>
+
+  defstruct [
+    :instance,
+    :id,
+    :handle,
+    :class,
+    :parent,
+    :worker,
+    :running,
+    :stop,
+    :watch,
+    phase: :idle,
+    epoch: 0,
+    active?: false,
+    mail?: false,
+    beside: [],
+    requests: %{}
+  ]
+
+  @type t :: %__MODULE__{}
+
+  @spec child_spec(String.t()) :: Supervisor.child_spec()
+  # :transient: whether it is started again is decided in init, from the tables; a normal end is the end.
+  def child_spec(id),
+    do: %{id: __MODULE__, start: {__MODULE__, :start_link, [id]}, restart: :transient, shutdown: 5_000}
+
+  @spec start_link(atom(), String.t()) :: {:ok, pid()} | :ignore
+  def start_link(name, id), do: :proc_lib.start_link(__MODULE__, :init, [self(), name, id])
+
+  ## Callbacks
+
+  @doc false
+  @spec init(pid(), atom(), String.t()) :: no_return()
+  def init(parent, name, id) do
+    instance = Instance.fetch!(name)
+
+    case Address.take_over(instance, id, self()) do
+      {:ok, row} ->
+        state = %__MODULE__{instance: instance, id: id, handle: row.handle, class: row.class, parent: parent}
+        begin(state, row)
+
+      :error ->
+        :proc_lib.init_ack(parent, :ignore)
+    end
+  end
+
+  # The first incarnation has nothing to recover. A predecessor that left the status "running" was killed: that is a crash
+  # like any other, only that nobody has written it down.
+  defp begin(state, %{incarnation: 1}), do: state |> acknowledge() |> start() |> settle()
+  defp begin(state, %{status: :restarting}), do: state |> acknowledge() |> back_off() |> settle()
+
+  defp begin(state, _killed) do
+    error = Error.new(:agent_down, "the process of agent #{inspect(state.id)} was killed", %{begun: true})
+
+    case Ending.crashed(state, error) do
+      :exhausted ->
+        Ending.terminated(state)
+        :proc_lib.init_ack(state.parent, :ignore)
+
+      {:restart, _delay} ->
+        state |> acknowledge() |> back_off() |> settle()
+    end
+  end
+
+  defp acknowledge(state) do
+    :proc_lib.init_ack(state.parent, {:ok, self()})
+    state
+  end
+
+  defp back_off(state) do
+    Instance.count(state.instance, :restarts)
+
+    case Restarts.pending_delay(state.instance, state.handle) do
+      0 -> recover(state)
+      delay -> Process.send_after(self(), :backoff_over, delay) && %{state | phase: :backoff}
+    end
+  end
+
+  # Messages that were running when the predecessor was killed may still run in the worker: before anything new is begun,
+  # the worker must have let go of that activation.
+  defp recover(state) do
+    claimed = Mailbox.claimed(state.instance, state.handle)
+    {:ok, row} = Address.fetch(state.instance, state.id)
+    for message <- claimed, do: recover_message(state, message)
+
+    case claimed != [] && Pool.pid(state.instance, row.worker) do
+      worker when is_pid(worker) -> fence(%{state | mail?: true}, worker, row.epoch)
+      _nothing_ran -> start(%{state | mail?: true})
+    end
+  end
+
+  defp recover_message(state, message) do
+    case Commits.answer(state.instance, state.handle, message.key) do
+      {:ok, reply} ->
+        Mailbox.reply(message.reply_to, 0, reply)
+        Mailbox.delete(state.instance, state.id, message)
+
+      :error ->
+        error = Error.new(:agent_down, "the process of agent #{inspect(state.id)} was killed", %{begun: true})
+        Ending.interrupted(state, message, error)
+    end
+  end
+
+  defp fence(state, worker, epoch) do
+    Process.monitor(worker)
+    Worker.drop(worker, self(), state.handle, epoch)
+    %{state | phase: :fencing, epoch: epoch, active?: false}
+  end
+
+  defp start(state) do
+    case Classes.hooks(state.instance, state.class) do
+      {true, _on_stop?} -> run_hook(state, :on_start)
+      {false, _on_stop?} -> started(state)
+    end
+  end
+
+  defp started(state) do
+    Address.put_status(state.instance, state.id, :running)
+    next(%{state | phase: :idle, running: nil, mail?: true})
+  end
+
+  ## The loop
+
+  # A new process that has nothing to do gives its heap back at once: many are started that are not used soon.
+  defp settle(%{phase: :idle} = state), do: hibernate(state)
+  defp settle(state), do: loop(state)
+
+  defp loop(state) do
+    receive do
+      message -> message |> handle(state) |> loop()
+    after
+      patience(state) -> idle(state)
+    end
+  end
+
+  defp patience(%{phase: :idle, beside: []}), do: @idle_ms
+  defp patience(_state), do: @watch_ms
+
+  defp idle(%{phase: :idle, beside: []} = state) do
+    Commits.forget_answer(state.instance, state.handle)
+    hibernate(state)
+  end
+
+  defp idle(state), do: state |> watch() |> loop()
+
+  defp hibernate(state), do: :proc_lib.hibernate(__MODULE__, :wake, [state])
+
+  @doc false
+  @spec wake(t()) :: no_return()
+  def wake(state), do: loop(state)
+
+  ## Messages
+
+  defp handle({:mail, key}, state), do: mail(key, state)
+
+  defp handle({:done, key, status, body, new_state, effects}, state),
+    do: done(key, status, body, new_state, effects, state)
+
+  defp handle({:request, key, worker, ref, verb, target, name, body, timeout_ms}, state) do
+    if own?(key, state),
+      do: Requests.make(state, key, {worker, ref}, {verb, target, name, body, timeout_ms}),
+      else: Requests.refuse_stale(state, {worker, ref})
+  end
+
+  defp handle({:answer, token, status, body}, state), do: Requests.answered(state, token, status, body)
+  defp handle({:request_timeout, token}, state), do: Requests.timed_out(state, token)
+  defp handle({:cancel, key}, state), do: cancel(key, state)
+  defp handle({:worker_down, key, begun?, error}, state), do: worker_down(key, begun?, error, state)
+
+  defp handle({:dropped, epoch}, %{phase: :fencing, epoch: epoch} = state), do: fenced(state)
+  defp handle({:DOWN, _monitor, :process, _worker, _reason}, %{phase: :fencing} = state), do: fenced(state)
+  defp handle({:worker_lost, epoch}, %{epoch: epoch} = state), do: worker_lost(state)
+  defp handle({:DOWN, monitor, :process, _pid, _reason}, %{watch: monitor} = state), do: caller_down(state)
+  defp handle(:workers_changed, %{phase: :waiting} = state), do: resume(state)
+  defp handle(:workers_changed, %{phase: {:waiting, hook}} = state), do: run_hook(state, hook)
+  defp handle(:backoff_over, %{phase: :backoff} = state), do: recover(state)
+  defp handle(:drain_over, %{stop: stop} = state) when stop != nil, do: stop_by_force(state)
+
+  defp handle({:system, from, request}, state),
+    do: :sys.handle_system_msg(request, from, state.parent, __MODULE__, [], state)
+
+  defp handle({:EXIT, parent, reason}, %{parent: parent}), do: exit(reason)
+
+  # Late: an answer to a request of a message that has ended, a fence that is down, a timer that was overtaken.
+  defp handle(_late, state), do: state
+
+  defp own?(key, %{running: %{key: key}}), do: true
+  defp own?(key, %{beside: beside}), do: Enum.any?(beside, &(&1.key == key))
+
+  defp mail({_handle, 0, _seq} = key, %{stop: nil} = state), do: stop_requested(key, state)
+  defp mail(key, %{phase: :idle} = state), do: key |> oldest(state) |> run_if_any(state)
+
+  defp mail(key, %{phase: :busy, active?: true} = state) do
+    message = Mailbox.get(state.instance, key)
+
+    if message && message.kind in [:call, :cast] &&
+         Classes.interleave?(state.instance, state.class, message.handler),
+       do: run_beside(message, state),
+       else: %{state | mail?: true}
+  end
+
+  defp mail(_key, %{phase: :waiting} = state), do: resume(state)
+  defp mail(_key, state), do: %{state | mail?: true}
+
+  # A key that is gone was taken by an earlier turn, or withdrawn.
+  defp oldest(key, state), do: Mailbox.get(state.instance, key) || Mailbox.next(state.instance, state.handle)
+
+  defp next(%{stop: stop} = state) when stop != nil, do: end_politely(state)
+  defp next(%{mail?: false} = state), do: state
+  defp next(state), do: state.instance |> Mailbox.next(state.handle) |> run_if_any(state)
+
+  defp run_if_any(nil, state), do: %{state | mail?: false}
+  defp run_if_any(message, state), do: run(message, state)
+
+  defp resume(state), do: next(%{state | phase: :idle, mail?: true})
+
+  ## Running a message
+
+  defp run(%{kind: :ping} = message, state),
+    do: message |> take(state, fn -> Mailbox.reply(message.reply_to, 0, <<0xC0>>) end)
+
+  defp run(%{kind: :put_state} = message, state),
+    do: take(message, state, fn -> put_state(message, state) end) |> forget_activation()
+
+  defp run(%{kind: :stop} = message, state), do: stop_requested(message.key, state)
+
+  defp run(message, state) do
+    if expired?(message),
+      do: take(message, state, fn -> expire(message, state) end),
+      else: dispatch(message, state)
+  end
+
+  # For what needs no interpreter: claimed, done, and on with the next.
+  defp take(message, state, action) do
+    if Mailbox.claim(state.instance, message.key) do
+      action.()
+      Mailbox.delete(state.instance, state.id, message)
+    end
+
+    next(%{state | mail?: true})
+  end
+
+  defp expired?(%{deadline: 0}), do: false
+  defp expired?(%{deadline: deadline}), do: Instance.now_ms() >= deadline
+
+  defp expire(message, state) do
+    Instance.count(state.instance, :expired)
+
+    Mailbox.reply(
+      message.reply_to,
+      1,
+      Error.new(
+        :deadline,
+        "the deadline passed while the message was waiting in the mailbox of #{inspect(state.id)}; it did not run"
+      )
+    )
+  end
+
+  defp put_state(%{args: {new_state, expected}} = message, state) do
+    case Commits.get(state.instance, state.handle) do
+      {_state, revision} when expected != nil and expected != revision ->
+        Mailbox.reply(
+          message.reply_to,
+          1,
+          Error.new(:invalid_args, "the committed revision is #{revision}, not #{expected}", %{
+            revision: revision
+          })
+        )
+
+      _expected ->
+        revision = Commits.put(state.instance, state.handle, new_state, nil, <<>>)
+        {:ok, body} = Pyre.Wire.MsgPack.encode(revision)
+        Mailbox.reply(message.reply_to, 0, body)
+    end
+  end
+
+  defp dispatch(message, state) do
+    case worker(state) do
+      {:ok, worker} -> claim_and_deliver(message, %{state | worker: worker})
+      :wait -> wait_for_worker(state)
+      {:failed, error} -> without_worker(error, state)
+    end
+  end
+
+  defp claim_and_deliver(message, state) do
+    if Mailbox.claim(state.instance, message.key),
+      do: deliver(message, %{state | phase: :busy, running: message}),
+      else: next(%{state | mail?: true})
+  end
+
+  defp worker(%{worker: nil} = state), do: Pool.pick(state.instance)
+  defp worker(%{worker: worker}), do: {:ok, worker}
+
+  # Looked at again after the pid is in the table, so that a worker that became ready in between is not missed.
+  defp wait_for_worker(state) do
+    Pool.wait(state.instance, self())
+
+    case Pool.pick(state.instance) do
+      {:ok, worker} -> next(%{state | phase: :idle, worker: worker, mail?: true})
+      _still_none -> %{state | phase: :waiting, mail?: true}
+    end
+  end
+
+  # Python can't be started. Callers are told; casts and timers wait until it can.
+  defp without_worker(error, state) do
+    for %{reply_to: reply_to} = message <- Mailbox.waiting(state.instance, state.handle), reply_to != nil do
+      if Mailbox.withdraw(state.instance, state.id, message.key), do: Mailbox.reply(reply_to, 1, error)
+    end
+
+    Pool.wait(state.instance, self())
+    %{state | phase: :waiting, mail?: true}
+  end
+
+  defp deliver(message, state) do
+    {state, activation} = activation(state)
+    {_no, worker} = state.worker
+    Instance.count(state.instance, :delivered)
+    Worker.deliver(worker, self(), message.key, wire(message, state), activation)
+    state
+  end
+
+  defp wire(message, state) do
+    {state.handle, state.epoch, kind(message.kind), message.handler, message.args, message.deadline,
+     extra(message)}
+  end
+
+  defp kind(:call), do: Wire.kind_call()
+  defp kind(:cast), do: Wire.kind_cast()
+  defp kind(:timer), do: Wire.kind_timer()
+  defp kind(:on_start), do: Wire.kind_on_start()
+  defp kind(:on_stop), do: Wire.kind_on_stop()
+
+  defp extra(%{attempt: 1, key: {_handle, _lane, seq}}), do: seq
+  defp extra(%{attempt: attempt, key: {_handle, _lane, seq}}), do: {seq, attempt, 0, [], 0, 0, <<>>}
+
+  defp activation(%{active?: true} = state), do: {state, nil}
+
+  defp activation(%{worker: {no, _pid}} = state) do
+    epoch = Address.next_epoch(state.instance, state.id, no)
+    {args, _epoch} = Address.activation(state.instance, state.id)
+    {committed, revision} = Commits.get(state.instance, state.handle)
+    {%{state | epoch: epoch, active?: true}, {state.class, state.id, committed, args, revision}}
+  end
+
+  defp run_beside(message, state) do
+    if Mailbox.claim(state.instance, message.key),
+      do: deliver(message, %{state | beside: [message | state.beside]}),
+      else: state
+  end
+
+  # on_start and on_stop are no one's messages: they have no row, and end with this process.
+  defp run_hook(state, hook) do
+    message = %{
+      key: {state.handle, hook, 0},
+      kind: hook,
+      handler: <<>>,
+      args: @empty_map,
+      deadline: 0,
+      reply_to: nil,
+      attempt: 1
+    }
+
+    case worker(state) do
+      {:ok, worker} ->
+        deliver(message, %{state | worker: worker, running: message, phase: phase(hook)})
+
+      _none ->
+        Pool.wait(state.instance, self()) && %{state | running: nil, mail?: true, phase: {:waiting, hook}}
+    end
+  end
+
+  defp phase(:on_start), do: :starting
+  defp phase(:on_stop), do: :ending
+
+  ## The end of a message
+
+  defp done(key, status, body, new_state, effects, %{running: %{key: key} = message} = state),
+    do: finished(status, message, {body, new_state, effects}, Requests.close(state, key))
+
+  defp done(key, status, body, _new_state, _effects, state) do
+    case Enum.split_with(state.beside, &(&1.key == key)) do
+      {[message], beside} ->
+        finished_beside(status, message, body, Requests.close(%{state | beside: beside}, key))
+
+      {[], _beside} ->
+        state
+    end
+  end
+
+  defp finished_beside(Wire.status_evicted(), message, _body, state) do
+    Mailbox.unclaim(state.instance, message.key, message.attempt)
+    %{state | mail?: true}
+  end
+
+  defp finished_beside(status, message, body, state) do
+    Mailbox.reply(message.reply_to, min(status, 1), body)
+    Mailbox.delete(state.instance, state.id, message)
+    state
+  end
+
+  # Its caller was told that it is cancelled. Whatever it did to its state is not committed; the next message waits until
+  # nothing of it runs any more.
+  defp finished(_status, %{cancelled: true} = message, _done, %{worker: {_no, worker}} = state) do
+    delete_row(message, state)
+    fence(%{state | running: nil}, worker, state.epoch)
+  end
+
+  defp finished(Wire.status_done(), %{kind: kind}, _done, state) when kind == :on_stop,
+    do: Ending.stopped(state)
+
+  defp finished(Wire.status_done(), message, {body, new_state, effects}, state) do
+    if is_binary(new_state), do: Commits.put(state.instance, state.handle, new_state, message.key, body)
+    for effect <- effects, do: take_effect(effect, state)
+    Mailbox.reply(message.reply_to, 0, body)
+    ended(message, state)
+  end
+
+  defp finished(Wire.status_refused(), message, {body, _new_state, _effects}, state) do
+    Instance.count(state.instance, :refusals)
+    answer_error(message, body, state)
+    ended(message, state)
+  end
+
+  defp finished(Wire.status_evicted(), %{kind: kind}, _done, state) when kind in [:on_start, :on_stop],
+    do: run_hook(%{state | active?: false}, kind)
+
+  defp finished(Wire.status_evicted(), message, _done, state), do: deliver(message, %{state | active?: false})
+
+  defp finished(Wire.status_rejected(), message, {body, _new_state, _effects}, state) do
+    Instance.count(state.instance, :refusals)
+    answer_error(message, body, state)
+    ended(message, %{state | active?: false})
+  end
+
+  defp finished(Wire.status_unusable(), message, {body, _new_state, _effects}, state) do
+    error = Body.to_error(body)
+    answer_error(message, body, state)
+    delete_row(message, state)
+    Ending.unusable(state, error)
+  end
+
+  defp finished(_failed_or_cancelled, message, {body, _new_state, _effects}, state) do
+    error = Body.to_error(body)
+    answer_error(message, body, state)
+    delete_row(message, state)
+    if message.kind == :on_stop, do: Ending.stopped(state), else: Ending.failed(state, message, error)
+  end
+
+  defp answer_error(%{reply_to: nil} = message, body, state),
+    do: Ending.dropped(state, message, Body.to_error(body))
+
+  defp answer_error(message, body, _state), do: Mailbox.reply(message.reply_to, 1, body)
+
+  defp ended(%{kind: :on_start}, state), do: started(state)
+
+  defp ended(message, state) do
+    Mailbox.delete(state.instance, state.id, message)
+
+    Telemetry.event([:agent, :message], %{count: 1}, %{
+      name: state.instance.name,
+      class: state.class,
+      handler: message.handler
+    })
+
+    next(unwatch(%{state | phase: :idle, running: nil}))
+  end
+
+  defp delete_row(%{kind: hook}, _state) when hook in [:on_start, :on_stop], do: :ok
+  defp delete_row(message, state), do: Mailbox.delete(state.instance, state.id, message)
+
+  defp take_effect({Wire.effect_timer(), key, delay_ms, handler, args}, state)
+       when is_binary(key) and is_integer(delay_ms) and delay_ms > 0 and is_binary(handler) and
+              is_binary(args),
+       do: Timers.set(state.instance, {state.id, state.handle}, key, delay_ms, handler, args)
+
+  defp take_effect(effect, state),
+    do:
+      Logger.error(
+        "agent #{inspect(state.id)} asked for an effect that nobody understands: #{inspect(effect, limit: 5)}"
+      )
+
+  defp forget_activation(%{active?: false} = state), do: state
+  defp forget_activation(state), do: %{state | active?: false}
+
+  ## Cancellation
+
+  # The caller gave up. Whichever of its cancel and the commit is handled here first has won.
+  defp cancel(key, %{running: %{key: key} = message} = state) when not is_map_key(message, :cancelled),
+    do: cancel_running(state, :timeout)
+
+  defp cancel(key, state) do
+    case Mailbox.get(state.instance, key) do
+      nil -> state
+      message -> if Mailbox.withdraw(state.instance, state.id, key), do: expire(message, state)
+    end
+
+    state
+  end
+
+  defp cancel_running(%{running: message, worker: {_no, worker}} = state, kind) do
+    Mailbox.reply(message.reply_to, 1, cancelled(kind, message, state))
+    Worker.cancel(worker, message.key, self())
+    unwatch(%{state | running: message |> Map.put(:cancelled, true) |> Map.put(:reply_to, nil)})
+  end
+
+  defp cancelled(:timeout, message, state) do
+    Error.new(
+      :timeout,
+      "handler #{state.class}.#{message.handler} of agent #{inspect(state.id)} did not end in time; it was cancelled, its changes were rolled back",
+      %{committed: false}
+    )
+  end
+
+  defp cancelled(:stopped, _message, state),
+    do: Error.new(:stopped, "the agent #{inspect(state.id)} was stopped while the message ran")
+
+  # Only messages that run long are watched, so that the short ones don't pay for it.
+  defp watch(%{running: nil} = state), do: state
+  defp watch(%{running: %{cancelled: true}} = state), do: state
+
+  defp watch(%{running: message} = state) do
+    message = Map.put_new(message, :since, Instance.now_ms() - @watch_ms)
+    state = watch_caller(message, %{state | running: message})
+    if overdue?(state.running, state.instance.config), do: cancel_running(state, :timeout), else: state
+  end
+
+  defp watch_caller(%{reply_to: {:caller, _ref, _alias, pid}}, %{watch: nil} = state),
+    do: %{state | watch: Process.monitor(pid)}
+
+  defp watch_caller(_message, state), do: state
+
+  defp overdue?(%{deadline: deadline}, _config) when deadline > 0,
+    do: Instance.now_ms() > deadline + @grace_ms
+
+  defp overdue?(%{kind: :on_start}, _config), do: false
+
+  defp overdue?(%{reply_to: nil, since: since}, %{max_runtime: limit}) when is_integer(limit),
+    do: Instance.now_ms() - since > limit
+
+  defp overdue?(_message, _config), do: false
+
+  defp unwatch(%{watch: nil} = state), do: state
+  defp unwatch(%{watch: monitor} = state), do: Process.demonitor(monitor, [:flush]) && %{state | watch: nil}
+
+  defp caller_down(%{running: %{}} = state), do: cancel_running(%{state | watch: nil}, :timeout)
+  defp caller_down(state), do: %{state | watch: nil}
+
+  ## The loss of a worker
+
+  defp worker_down(key, begun?, error, %{running: %{key: key} = message} = state),
+    do: state |> Requests.close(key) |> leave_worker() |> interrupted(message, begun?, error)
+
+  defp worker_down(key, _begun?, error, state) do
+    {mine, beside} = Enum.split_with(state.beside, &(&1.key == key))
+    for message <- mine, do: Ending.interrupted(state, message, error)
+    %{state | beside: beside, mail?: true}
+  end
+
+  defp worker_lost(state) do
+    error = Error.new(:worker_down, "the process of the worker ended", %{begun: true})
+    keys = for message <- [state.running | state.beside], message != nil, do: message.key
+    Enum.reduce(keys, state, &worker_down(&1, true, error, &2))
+  end
+
+  defp leave_worker(state) do
+    Pool.leave(state.instance, state.worker)
+    unwatch(%{state | worker: nil, active?: false, running: nil})
+  end
+
+  defp interrupted(state, %{kind: hook} = _message, _begun?, _error) when hook in [:on_start, :on_stop],
+    do: run_hook(state, hook)
+
+  defp interrupted(state, %{cancelled: true} = message, _begun?, _error) do
+    delete_row(message, state)
+    resume(state)
+  end
+
+  defp interrupted(state, message, false, _error) do
+    Instance.count(state.instance, :resent)
+    Mailbox.unclaim(state.instance, message.key, message.attempt)
+    resume(state)
+  end
+
+  defp interrupted(state, message, true, error) do
+    Ending.interrupted(state, message, error)
+    resume(state)
+  end
+
+  defp fenced(%{stop: stop} = state) when stop != nil, do: next(%{state | phase: :idle, active?: false})
+
+  defp fenced(state) do
+    case Address.fetch(state.instance, state.id) do
+      {:ok, %{status: :running}} -> resume(state)
+      _restarted -> start(state)
+    end
+  end
+
+  ## Stopping
+
+  defp stop_requested(key, state) do
+    case Mailbox.get(state.instance, key) do
+      nil ->
+        state
+
+      message ->
+        Process.send_after(self(), :drain_over, state.instance.config.drain_timeout)
+        state = %{state | stop: message}
+        if state.running == nil and state.phase != :fencing, do: end_politely(state), else: state
+    end
+  end
+
+  defp end_politely(state) do
+    Address.put_status(state.instance, state.id, :stopping)
+
+    case Classes.hooks(state.instance, state.class) do
+      {_on_start?, true} -> run_hook(state, :on_stop)
+      {_on_start?, false} -> Ending.stopped(state)
+    end
+  end
+
+  # What still runs after the drain's time is cancelled, once; what is left after that (on_stop that doesn't end, no
+  # worker to run it) is not waited for.
+  defp stop_by_force(%{running: %{kind: kind} = message, phase: :busy} = state)
+       when kind != :on_stop and not is_map_key(message, :cancelled) do
+    Process.send_after(self(), :drain_over, state.instance.config.drain_timeout)
+    cancel_running(state, :stopped)
+  end
+
+  defp stop_by_force(state), do: Ending.stopped(state)
+
+  ## OTP
+
+  @doc false
+  @spec system_continue(pid(), [term()], t()) :: no_return()
+  def system_continue(_parent, _debug, state), do: loop(state)
+
+  @doc false
+  @spec system_terminate(term(), pid(), [term()], t()) :: no_return()
+  def system_terminate(reason, _parent, _debug, _state), do: exit(reason)
+
+  @doc false
+  @spec system_get_state(t()) :: {:ok, map()}
+  def system_get_state(state), do: {:ok, Map.take(state, [:id, :class, :phase, :epoch, :active?])}
+
+  @doc false
+  @spec system_code_change(t(), module(), term(), term()) :: {:ok, t()}
+  def system_code_change(state, _module, _old_version, _extra), do: {:ok, state}
+end

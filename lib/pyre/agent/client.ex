@@ -1,0 +1,72 @@
+defmodule Pyre.Agent.Client do
+  @moduledoc false
+
+  # The caller's side of a call: puts the message into the mailbox and waits for the answer at an alias, so that a late
+  # one never reaches the caller's mailbox. Gives up at the deadline, and then learns whether the message had begun.
+
+  alias Pyre.{Address, Error, Instance, Mailbox}
+  alias Pyre.Wire.Body
+
+  # How long the agent's process has to say what became of a message that was given up.
+  @verdict_ms 250
+
+  @doc "Sends a message and waits for its answer."
+  @spec call(Instance.t(), String.t(), Mailbox.kind(), binary(), term(), timeout()) ::
+          {:ok, term()} | {:error, Pyre.error()}
+  def call(instance, id, kind, handler, args, timeout) do
+    # The compiler sees that no message with this reference can be older, and skips what waits in the mailbox.
+    ref = make_ref()
+    alias = :erlang.alias([:reply])
+    deadline = deadline(timeout)
+
+    case Mailbox.put(instance, id, kind, handler, args, deadline, {:caller, ref, alias, self()}) do
+      {:ok, key} ->
+        receive do
+          {^ref, status, body} -> Body.to_result(status, body)
+        after
+          timeout -> give_up(instance, id, key, {ref, alias, timeout})
+        end
+
+      {:error, error} ->
+        :erlang.unalias(alias)
+        {:error, error}
+    end
+  end
+
+  @doc "The instant at which a timeout is over, on the instance's clock; 0 for never."
+  @spec deadline(timeout()) :: non_neg_integer()
+  def deadline(:infinity), do: 0
+  def deadline(timeout), do: Instance.now_ms() + timeout
+
+  defp give_up(instance, id, key, {ref, alias, timeout}) do
+    if Mailbox.withdraw(instance, id, key) do
+      :erlang.unalias(alias)
+      Instance.count(instance, :expired)
+
+      {:error,
+       Error.new(
+         :deadline,
+         "the message waited #{timeout} ms in the mailbox of #{inspect(id)} and did not run"
+       )}
+    else
+      cancel(instance, id, key)
+      verdict(id, ref, alias, timeout)
+    end
+  end
+
+  defp cancel(instance, id, key) do
+    with {:ok, %{pid: pid}} when is_pid(pid) <- Address.fetch(instance, id), do: send(pid, {:cancel, key})
+  end
+
+  defp verdict(id, ref, alias, timeout) do
+    receive do
+      {^ref, status, body} -> Body.to_result(status, body)
+    after
+      @verdict_ms ->
+        :erlang.unalias(alias)
+
+        {:error,
+         Error.new(:timeout, "#{inspect(id)} did not answer within #{timeout} ms", %{committed: :unknown})}
+    end
+  end
+end

@@ -1,0 +1,181 @@
+defmodule Pyre.Agent.Ending do
+  @moduledoc false
+
+  # How messages and agents end badly, or for good: what is answered to whom, what is run again, and whether the agent
+  # lives on. Runs in the agent's process.
+
+  require Logger
+
+  alias Pyre.Agent.{Commits, Restarts, Waits}
+  alias Pyre.{Address, Classes, Error, Instance, Mailbox, PythonError, Telemetry, Timers, Worker}
+  alias Pyre.Worker.Pool
+
+  @doc "A handler failed: this incarnation ends, and its supervisor starts the next."
+  @spec failed(Pyre.Agent.t(), map(), Pyre.error()) :: no_return()
+  def failed(state, message, error) do
+    log(state, message, error)
+    for beside <- state.beside, do: restart_beside(state, beside)
+    leave(state)
+
+    case crashed(state, error) do
+      {:restart, _delay} ->
+        Address.put_status(state.instance, state.id, :restarting)
+        exit({:agent_failed, state.id, Exception.message(error)})
+
+      :exhausted ->
+        terminated(state)
+        exit({:shutdown, {:terminated, state.id}})
+    end
+  end
+
+  @doc "Writes a crash down; what follows."
+  @spec crashed(Pyre.Agent.t(), Pyre.error()) :: Restarts.verdict()
+  def crashed(%{instance: instance, id: id, handle: handle} = state, error) do
+    Instance.count(instance, :failures)
+    {:ok, row} = Address.fetch(instance, id)
+
+    Telemetry.event([:agent, :failed], %{count: 1}, %{
+      name: instance.name,
+      id: id,
+      class: state.class,
+      error: error
+    })
+
+    Restarts.record(instance, handle, row.opts, error)
+  end
+
+  @doc "The agent stays known, with its state, but runs no more. All who wait are told."
+  @spec terminated(Pyre.Agent.t()) :: :ok
+  def terminated(%{instance: instance, id: id, handle: handle} = state) do
+    Instance.count(instance, :terminations)
+    Address.put_status(instance, id, :terminated)
+    error = Mailbox.terminated(instance, id, handle)
+    for message <- Mailbox.claimed(instance, handle), do: refuse(state, message, error)
+    for message <- Mailbox.sweep(instance, id, handle), do: answer(state, message, error)
+    Logger.error(Exception.message(error), agent_id: id, class: state.class, pyre: instance.name)
+  end
+
+  defp refuse(state, message, error) do
+    Mailbox.delete(state.instance, state.id, message)
+    answer(state, message, error)
+  end
+
+  defp answer(_state, %{kind: :stop} = message, _error), do: Mailbox.reply(message.reply_to, 0, <<0xC0>>)
+  defp answer(state, %{reply_to: nil} = message, error), do: dropped(state, message, error)
+  defp answer(_state, message, error), do: Mailbox.reply(message.reply_to, 1, error)
+
+  @doc "Neither its arguments nor its state make an activation: trying again would not help."
+  @spec unusable(Pyre.Agent.t(), Pyre.error()) :: no_return()
+  def unusable(state, error) do
+    log(state, nil, error)
+    leave(state)
+    crashed(state, error)
+    terminated(state)
+    exit({:shutdown, {:terminated, state.id}})
+  end
+
+  @doc "A message that may have begun when its worker, or its agent's process, died."
+  @spec interrupted(Pyre.Agent.t(), Mailbox.t(), Error.t()) :: term()
+  def interrupted(%{instance: instance} = state, message, error) do
+    cond do
+      not rerun?(state, message) ->
+        Mailbox.delete(instance, state.id, message)
+        Mailbox.reply(message.reply_to, 1, error)
+
+      message.attempt < instance.config.max_attempts ->
+        Instance.count(instance, :resent)
+        Mailbox.unclaim(instance, message.key, message.attempt + 1)
+
+      true ->
+        Mailbox.delete(instance, state.id, message)
+        answer(state, message, error)
+    end
+  end
+
+  defp rerun?(_state, %{kind: kind}) when kind != :call, do: true
+  defp rerun?(state, message), do: Classes.idempotent?(state.instance, state.class, message.handler)
+
+  @doc "A message without a caller is given up."
+  @spec dropped(Pyre.Agent.t(), map(), Pyre.error()) :: :ok
+  def dropped(_state, %{kind: hook}, _error) when hook in [:on_start, :on_stop], do: :ok
+
+  def dropped(state, message, error) do
+    Instance.count(state.instance, :dropped_casts)
+
+    Logger.warning(
+      "a #{message.kind} of #{state.class}.#{message.handler} to agent #{inspect(state.id)} is given up: #{Exception.message(error)}",
+      agent_id: state.id,
+      class: state.class,
+      handler: message.handler,
+      pyre: state.instance.name
+    )
+  end
+
+  @doc "The agent ends because it was asked to: whoever waits is told, and its address is free again."
+  @spec stopped(Pyre.Agent.t()) :: no_return()
+  def stopped(%{instance: instance, id: id, handle: handle, stop: stop} = state) do
+    Address.put_status(instance, id, :stopping)
+    error = Error.new(:stopped, "the agent #{inspect(id)} was stopped")
+    for message <- Mailbox.claimed(instance, handle), do: refuse(state, message, error)
+
+    for message <- Mailbox.sweep(instance, id, handle),
+        message.key != stop.key,
+        do: answer(state, message, error)
+
+    with {_no, worker} <- state.worker,
+         true <- state.active?,
+         do: Worker.drop(worker, self(), handle, state.epoch)
+
+    leave(state)
+    forget(instance, id, handle, stop.args)
+    Mailbox.reply(stop.reply_to, 0, <<0xC0>>)
+    exit(:normal)
+  end
+
+  @doc "Forgets an agent: its timers, its budget, its address, and its state unless that is to be kept."
+  @spec forget(Instance.t(), Address.id(), pos_integer(), :keep | :delete) :: true
+  def forget(instance, id, handle, keep) do
+    if keep == :keep, do: Commits.keep(instance, handle, id)
+    Timers.delete(instance, handle)
+    Commits.delete(instance, handle)
+    :ets.delete(instance.restarts, handle)
+    Address.delete(instance, id)
+  end
+
+  # A handler that ran beside the one that failed has read nothing wrong; but its agent is gone.
+  defp restart_beside(state, message) do
+    with {_no, worker} <- state.worker, do: Worker.cancel(worker, message.key, self())
+
+    if Classes.idempotent?(state.instance, state.class, message.handler) do
+      Mailbox.unclaim(state.instance, message.key, message.attempt)
+    else
+      error =
+        Error.new(:restarted, "the agent #{inspect(state.id)} restarted while the message ran", %{begun: true})
+
+      refuse(state, message, error)
+    end
+  end
+
+  defp leave(state) do
+    Pool.leave(state.instance, state.worker)
+    Waits.clear(state.instance, state.id)
+  end
+
+  defp log(state, message, error) do
+    Logger.error("agent #{inspect(state.id)} (#{state.class}) failed#{where(message)}: #{describe(error)}",
+      agent_id: state.id,
+      class: state.class,
+      handler: message && message.handler,
+      pyre: state.instance.name
+    )
+  end
+
+  defp where(nil), do: ""
+  defp where(%{kind: hook}) when hook in [:on_start, :on_stop], do: " in #{hook}"
+  defp where(%{handler: handler}), do: " in #{handler}"
+
+  defp describe(%PythonError{traceback: traceback} = error) when is_binary(traceback) and traceback != "",
+    do: "#{Exception.message(error)}\n#{traceback}"
+
+  defp describe(error), do: Exception.message(error)
+end

@@ -1,0 +1,32 @@
+defmodule Pyre.Agent.Partition do
+  @moduledoc false
+
+  # One supervisor of agents. Its own intensity is out of reach: how often an agent may be restarted is counted per agent. When it
+  # is lost it comes back empty; it then asks the starter for the agents that the tables say belong here.
+
+  use DynamicSupervisor
+
+  alias Pyre.Instance
+
+  @spec child_spec({atom(), non_neg_integer()}) :: Supervisor.child_spec()
+  def child_spec({_name, number} = argument),
+    do: %{id: {__MODULE__, number}, start: {__MODULE__, :start_link, [argument]}, type: :supervisor}
+
+  @spec start_link({atom(), non_neg_integer()}) :: Supervisor.on_start()
+  def start_link(argument), do: DynamicSupervisor.start_link(__MODULE__, argument)
+
+  @impl DynamicSupervisor
+  def init({name, number}) do
+    instance = Instance.fetch!(name)
+    Instance.register(instance, {:partition, number})
+    :ets.insert(instance.processes, {{:empty, number}, true})
+    Instance.notify(instance, :starter, :repopulate)
+
+    DynamicSupervisor.init(
+      strategy: :one_for_one,
+      extra_arguments: [name],
+      max_restarts: 1_000_000,
+      max_seconds: 1
+    )
+  end
+end

@@ -1,0 +1,264 @@
+defmodule Pyre.Agent.Requests do
+  @moduledoc false
+
+  # What a running handler asks for: calls, casts, new agents, commits. Everything an agent emits passes through its own process,
+  # in the order in which it was emitted. Nothing here waits: what takes time is answered later by a message.
+
+  require Pyre.Wire, as: Wire
+
+  alias Pyre.Agent.{Commits, Starter, Waits}
+  alias Pyre.{Classes, Error, Instance, Mailbox, Worker}
+  alias Pyre.Wire.{Body, MsgPack}
+
+  @typep origin :: {worker :: pid(), ref :: non_neg_integer()}
+
+  @nothing <<0xC0>>
+
+  @doc "Carries a request out, or begins to."
+  @spec make(Pyre.Agent.t(), Mailbox.key(), origin(), tuple()) :: Pyre.Agent.t()
+  def make(state, key, origin, {Wire.verb_call(), target, handler, args, timeout_ms}),
+    do: call(state, key, origin, {target, handler, args}, deadline(state, key, timeout_ms))
+
+  def make(state, _key, origin, {Wire.verb_cast(), target, handler, args, _timeout_ms}) do
+    Instance.count(state.instance, :casts)
+    # What came in a frame would keep the whole frame alive for as long as it waits.
+    case Mailbox.put(state.instance, target, :cast, :binary.copy(handler), :binary.copy(args), 0, nil) do
+      {:ok, _key} -> answer(origin, 0, @nothing)
+      {:error, error} -> answer(origin, 1, error)
+    end
+
+    state
+  end
+
+  def make(state, key, origin, {Wire.verb_spawn(), id, class, body, timeout_ms}) do
+    id = if id == "", do: Starter.make_id(class), else: id
+    token = Instance.unique(state.instance)
+
+    case Waits.add(state.instance, state.id, id, token) do
+      :ok ->
+        instance = state.instance
+        in_background(token, fn -> spawn_agent(instance, class, id, body, timeout_ms) end)
+        remember(state, token, %{origin: origin, message: key, target: id, timer: nil})
+
+      {:deadlock, circle} ->
+        answer(origin, 1, deadlock(circle))
+        state
+    end
+  end
+
+  def make(%{id: id} = state, _key, origin, {Wire.verb_stop(), id, _name, _body, _timeout_ms}) do
+    Mailbox.put(state.instance, id, :stop, <<>>, :delete, 0, nil)
+    answer(origin, 0, @nothing)
+    state
+  end
+
+  def make(state, key, origin, {Wire.verb_stop(), id, _name, _body, _timeout_ms}) do
+    token = Instance.unique(state.instance)
+    name = state.instance.name
+
+    in_background(token, fn ->
+      with :ok <- Pyre.stop_agent(name, id), do: {:ok, nil}
+    end)
+
+    remember(state, token, %{origin: origin, message: key, target: id, timer: nil})
+  end
+
+  def make(
+        %{running: %{key: key} = running} = state,
+        key,
+        origin,
+        {Wire.verb_commit(), _target, _name, body, _timeout_ms}
+      )
+      when not is_map_key(running, :cancelled) do
+    Commits.put(state.instance, state.handle, body, nil, <<>>)
+    answer(origin, 0, @nothing)
+    state
+  end
+
+  def make(state, _key, origin, {Wire.verb_commit(), _target, _name, _body, _timeout_ms}),
+    do: refuse_stale(state, origin)
+
+  def make(state, _key, origin, {verb, _target, _name, _body, _timeout_ms}) do
+    answer(origin, 1, Error.new(:protocol, "there is no request with the verb #{verb}"))
+    state
+  end
+
+  @doc "Answers a request of a message that has ended."
+  @spec refuse_stale(Pyre.Agent.t(), origin()) :: Pyre.Agent.t()
+  def refuse_stale(state, origin) do
+    answer(origin, 1, Error.new(:stale_activation, "the message that made this request has ended"))
+    state
+  end
+
+  @doc "The answer to a request is there."
+  @spec answered(Pyre.Agent.t(), pos_integer(), non_neg_integer(), binary() | Pyre.error()) :: Pyre.Agent.t()
+  def answered(state, token, status, body) do
+    case Map.pop(state.requests, token) do
+      {nil, _requests} ->
+        state
+
+      {request, requests} ->
+        forget(state, token, request)
+        answer(request.origin, status, body)
+        %{state | requests: requests}
+    end
+  end
+
+  @doc "A call took too long: the callee is asked to cancel it, and the handler is told."
+  @spec timed_out(Pyre.Agent.t(), pos_integer()) :: Pyre.Agent.t()
+  def timed_out(state, token) do
+    case state.requests do
+      %{^token => %{target: target, called: called}} ->
+        error =
+          if Mailbox.withdraw(state.instance, target, called),
+            do:
+              Error.new(
+                :deadline,
+                "the call to #{inspect(target)} was still waiting in its mailbox at its deadline; it did not run"
+              ),
+            else: cancel_callee(state, target, called)
+
+        answered(state, token, 1, error)
+
+      _answered ->
+        state
+    end
+  end
+
+  defp cancel_callee(state, target, called) do
+    with {:ok, %{pid: pid}} when is_pid(pid) <- Pyre.Address.fetch(state.instance, target),
+         do: send(pid, {:cancel, called})
+
+    Error.new(:timeout, "the call to #{inspect(target)} did not end in time; it is cancelled", %{
+      committed: :unknown
+    })
+  end
+
+  @doc "A message has ended: what it still waits for concerns nobody any more."
+  @spec close(Pyre.Agent.t(), Mailbox.key()) :: Pyre.Agent.t()
+  def close(%{requests: requests} = state, _key) when requests == %{}, do: state
+
+  def close(state, key) do
+    {mine, others} = Enum.split_with(state.requests, fn {_token, request} -> request.message == key end)
+    for {token, request} <- mine, do: forget(state, token, request)
+    %{state | requests: Map.new(others)}
+  end
+
+  defp call(state, key, origin, {target, handler, args}, deadline) do
+    Instance.count(state.instance, :calls)
+    token = Instance.unique(state.instance)
+
+    with :ok <- add_edge(state, target, handler, token),
+         {:ok, called} <-
+           Mailbox.put(
+             state.instance,
+             target,
+             :call,
+             :binary.copy(handler),
+             :binary.copy(args),
+             deadline,
+             {:agent, self(), token}
+           ) do
+      timer = Process.send_after(self(), {:request_timeout, token}, max(deadline - Instance.now_ms(), 0) + 1)
+      remember(state, token, %{origin: origin, message: key, target: target, timer: timer, called: called})
+    else
+      {:error, error} ->
+        Waits.remove(state.instance, state.id, target, token)
+        answer(origin, 1, error)
+        state
+
+      {:deadlock, circle} ->
+        answer(origin, 1, deadlock(circle))
+        state
+    end
+  end
+
+  # A handler that runs beside others is answered whatever its agent does: waiting for it can't close a circle.
+  defp add_edge(state, target, handler, token) do
+    with {:ok, %{class: class}} <- Pyre.Address.fetch(state.instance, target),
+         false <- Classes.interleave?(state.instance, class, handler) do
+      Waits.add(state.instance, state.id, target, token)
+    else
+      _unknown_or_beside -> :ok
+    end
+  end
+
+  defp deadlock(circle) do
+    Error.new(:deadlock, "this call would never be answered: #{Enum.map_join(circle, " -> ", &inspect/1)}", %{
+      chain: circle
+    })
+  end
+
+  # A call made by a handler ends with the handler's own deadline, at the latest.
+  defp deadline(state, key, timeout_ms) do
+    own = Instance.now_ms() + if(timeout_ms == 0, do: default_timeout(state), else: timeout_ms)
+
+    case Enum.find([state.running | state.beside], &(&1 != nil and &1.key == key)) do
+      %{deadline: inherited} when inherited > 0 -> min(own, inherited - 1)
+      _none -> own
+    end
+  end
+
+  defp default_timeout(state) do
+    case state.instance.config.call_timeout do
+      :infinity -> 86_400_000
+      timeout -> timeout
+    end
+  end
+
+  defp spawn_agent(instance, class, id, body, timeout_ms) do
+    with {:ok, request} <- MsgPack.decode(body) do
+      timeout = if timeout_ms == 0, do: [], else: [timeout: timeout_ms]
+
+      Starter.start(
+        instance,
+        class,
+        [id: id, args: request["args"] || %{}, if_exists: if_exists(request)] ++ timeout
+      )
+    end
+  end
+
+  defp if_exists(%{"if_exists" => "return"}), do: :return
+  defp if_exists(_request), do: :error
+
+  # Starting and stopping ask other processes and wait for them; this one must not.
+  defp in_background(token, function) do
+    agent = self()
+
+    spawn(fn ->
+      {status, body} =
+        try do
+          case function.() do
+            {:ok, value} -> {0, encode(value)}
+            {:error, error} -> {1, error}
+          end
+        rescue
+          error -> {1, Error.new(:invalid_args, Exception.message(error))}
+        catch
+          :exit, reason -> {1, Error.new(:internal, "the request ended with #{inspect(reason, limit: 10)}")}
+        end
+
+      send(agent, {:answer, token, status, body})
+    end)
+  end
+
+  defp encode(value) do
+    {:ok, body} = MsgPack.encode(value)
+    body
+  end
+
+  defp remember(state, token, request), do: %{state | requests: Map.put(state.requests, token, request)}
+
+  defp forget(state, token, request) do
+    if request.timer, do: Process.cancel_timer(request.timer)
+    Waits.remove(state.instance, state.id, request.target, token)
+  end
+
+  defp answer({worker, ref}, 0, body), do: Worker.result(worker, ref, Wire.result_done(), body)
+
+  defp answer({worker, ref}, _error, body) when is_binary(body),
+    do: Worker.result(worker, ref, Wire.result_error(), body)
+
+  defp answer({worker, ref}, _error, error),
+    do: Worker.result(worker, ref, Wire.result_error(), Body.error(error))
+end

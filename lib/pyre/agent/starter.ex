@@ -1,0 +1,270 @@
+defmodule Pyre.Agent.Starter do
+  @moduledoc false
+
+  # Starts agents: on request (in the caller's process), those with `autostart` once the first worker is ready, and, after the loss of a
+  # supervisor, those that the tables say must run. Knows when the instance is ready, and tells those who wait for it.
+
+  use GenServer
+
+  require Logger
+
+  alias Pyre.Agent.{Commits, Ending}
+  alias Pyre.{Address, Classes, Error, Instance, Mailbox, Options}
+  alias Pyre.Wire.Body
+  alias Pyre.Worker.Pool
+
+  @max_id_bytes 255
+
+  defstruct [:instance, waiting: [], autostarting: nil]
+
+  @spec start_link(atom()) :: GenServer.on_start()
+  def start_link(name), do: GenServer.start_link(__MODULE__, name)
+
+  @doc "Waits until all workers are ready and the autostart agents run, until the classes are known, or until any worker is ready."
+  @spec await(Instance.t(), :ready | :classes | :worker, timeout()) :: :ok | {:error, Error.t()}
+  def await(instance, what, timeout) do
+    case Instance.whereis(instance, :starter) do
+      nil -> {:error, not_ready(instance)}
+      starter -> GenServer.call(starter, {:await, what}, timeout)
+    end
+  catch
+    :exit, _timeout_or_gone -> {:error, not_ready(instance)}
+  end
+
+  defp not_ready(instance) do
+    workers = Pool.all(instance)
+    ready = Enum.count(workers, &(&1.status == :ready))
+    message = "#{ready} of #{instance.config.workers} workers are ready"
+
+    case Enum.find(workers, & &1.last_error) do
+      nil -> Error.new(:not_ready, message)
+      %{last_error: error} -> Error.new(error.kind, "#{message}: #{Exception.message(error)}")
+    end
+  end
+
+  @doc "Starts an agent. Runs in the caller's process."
+  @spec start(Instance.t(), String.t() | atom(), keyword()) :: {:ok, String.t()} | {:error, Pyre.error()}
+  def start(instance, class, opts) do
+    class = to_name!(class)
+    opts = Options.validate!(:agent, opts)
+    id = opts[:id] || make_id(class)
+
+    with :ok <- check_id(id),
+         :ok <- check_open(instance),
+         :ok <- known_classes(instance, opts[:timeout]),
+         {:ok, schema} <- Classes.fetch(instance, class),
+         :ok <- Classes.check_args(schema, opts[:args]),
+         {:ok, args} <- Body.args(opts[:args]) do
+      reserve(instance, {class, id, args}, schema, opts)
+    end
+  end
+
+  defp to_name!(class) when is_binary(class), do: class
+
+  defp to_name!(class) when is_atom(class) and class not in [nil, true, false],
+    do: class |> Atom.to_string() |> String.replace_prefix("Elixir.", "")
+
+  defp to_name!(class),
+    do: raise(ArgumentError, "expected the class to be a string or an atom, got: #{inspect(class, limit: 5)}")
+
+  @doc "Is this a possible id?"
+  @spec check_id(term()) :: :ok | {:error, Error.t()}
+  def check_id(id) when is_binary(id) and byte_size(id) in 1..@max_id_bytes do
+    if String.valid?(id),
+      do: :ok,
+      else: {:error, Error.new(:invalid_id, "an id must be UTF-8, got: #{inspect(id, limit: 10)}")}
+  end
+
+  def check_id(id) when is_binary(id),
+    do: {:error, Error.new(:invalid_id, "an id must have 1 to #{@max_id_bytes} bytes, got #{byte_size(id)}")}
+
+  def check_id(id),
+    do: {:error, Error.new(:invalid_id, "an id must be a string, got: #{inspect(id, limit: 5)}")}
+
+  @doc "An id for an agent that was not given one."
+  @spec make_id(String.t()) :: String.t()
+  def make_id(class) do
+    number = System.unique_integer([:positive])
+    "#{class}-#{System.os_time(:second) |> Integer.to_string(36) |> String.downcase()}-#{number}"
+  end
+
+  defp check_open(instance) do
+    if Instance.closed?(instance),
+      do: {:error, Error.new(:stopping, "the instance #{inspect(instance.name)} is shutting down")},
+      else: :ok
+  end
+
+  defp known_classes(instance, timeout),
+    do: if(Classes.known?(instance), do: :ok, else: await(instance, :classes, timeout))
+
+  defp reserve(instance, {class, id, args}, schema, opts) do
+    kept =
+      opts
+      |> Keyword.take([:restart, :max_restarts, :max_seconds, :max_mailbox, :meta])
+      |> Enum.reject(&default?/1)
+
+    cond do
+      Address.reserve(instance, id, class, args, kept) -> start_process(instance, id, schema, opts)
+      opts[:if_exists] == :return -> {:ok, id}
+      true -> {:error, Error.new(:already_started, "there is an agent with the id #{inspect(id)} already")}
+    end
+  end
+
+  defp default?({:restart, :permanent}), do: true
+  defp default?({:meta, meta}), do: meta == %{}
+  defp default?({_option, value}), do: value == nil
+
+  defp start_process(instance, id, schema, opts) do
+    {:ok, %{handle: handle}} = Address.fetch(instance, id)
+    Commits.adopt(instance, handle, id)
+
+    case Pyre.Agent.Supervisor.start_child(instance, id) do
+      {:ok, _pid} ->
+        if schema["on_start"], do: await_started(instance, id, opts[:timeout]), else: {:ok, id}
+
+      other ->
+        Ending.forget(instance, id, handle, :delete)
+
+        {:error,
+         Error.new(
+           :agent_down,
+           "the process of agent #{inspect(id)} could not be started: #{inspect(other, limit: 10)}",
+           %{begun: false}
+         )}
+    end
+  end
+
+  # A ping is answered by the agent's process itself, after on_start, or with `terminated` where that never succeeds.
+  defp await_started(instance, id, timeout) do
+    with {:ok, _nil} <- Pyre.Agent.Client.call(instance, id, :ping, <<>>, <<0x80>>, timeout), do: {:ok, id}
+  end
+
+  ## Callbacks
+
+  @impl GenServer
+  def init(name) do
+    instance = Instance.fetch!(name)
+    Instance.register(instance, :starter)
+    {:ok, %__MODULE__{instance: instance}, {:continue, :catch_up}}
+  end
+
+  @impl GenServer
+  def handle_continue(:catch_up, state) do
+    repopulate(state.instance)
+    {:noreply, state |> autostart() |> answer()}
+  end
+
+  @impl GenServer
+  def handle_call({:await, what}, from, state),
+    do: {:noreply, answer(%{state | waiting: [{from, what} | state.waiting]})}
+
+  @impl GenServer
+  def handle_info(:repopulate, state) do
+    repopulate(state.instance)
+    {:noreply, state}
+  end
+
+  def handle_info(:worker_ready, state), do: {:noreply, state |> autostart() |> answer()}
+  def handle_info(:worker_failed, state), do: {:noreply, answer(state)}
+
+  def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{autostarting: monitor} = state) do
+    :ets.insert(state.instance.processes, {:autostarted, true})
+    {:noreply, answer(%{state | autostarting: nil})}
+  end
+
+  ## Helpers
+
+  # Once in the life of an instance: what was stopped since stays stopped.
+  defp autostart(%{instance: instance, autostarting: nil} = state) do
+    if Classes.known?(instance) and not autostarted?(instance) do
+      {_pid, monitor} = spawn_monitor(fn -> start_all(instance) end)
+      %{state | autostarting: monitor}
+    else
+      state
+    end
+  end
+
+  defp autostart(state), do: state
+
+  defp autostarted?(instance), do: :ets.member(instance.processes, :autostarted)
+
+  defp start_all(instance) do
+    for problem <- Classes.problems(instance),
+        do:
+          Logger.error(
+            "#{problem["file"]} could not be imported: #{problem["error"]}\n#{problem["traceback"]}",
+            pyre: instance.name
+          )
+
+    for class <- Classes.all(instance), [id, args] <- class["autostart"] do
+      with {:error, error} <- start(instance, class["name"], id: id, args: args || %{}, if_exists: :return),
+           do:
+             Logger.error("agent #{inspect(id)} could not be started: #{Exception.message(error)}",
+               pyre: instance.name
+             )
+    end
+  end
+
+  defp repopulate(instance) do
+    empty = for {{:empty, number}, true} <- :ets.tab2list(instance.processes), do: number
+    for number <- empty, do: :ets.delete(instance.processes, {:empty, number})
+
+    for {id, pid} when is_pid(pid) <- Address.expected(instance),
+        Pyre.Agent.Supervisor.partition(id) in empty,
+        not Process.alive?(pid) do
+      Address.put_status(instance, id, :restarting)
+      Pyre.Agent.Supervisor.start_child(instance, id)
+    end
+  end
+
+  defp answer(state) do
+    {answered, waiting} = Enum.split_with(state.waiting, fn {_from, what} -> reply(state, what) != :wait end)
+    for {from, what} <- answered, do: GenServer.reply(from, reply(state, what))
+    %{state | waiting: waiting}
+  end
+
+  defp reply(%{instance: instance}, :classes) do
+    cond do
+      Classes.known?(instance) -> :ok
+      Enum.all?(Pool.all(instance), &(&1.status == :failed)) -> {:error, not_ready(instance)}
+      true -> :wait
+    end
+  end
+
+  defp reply(%{instance: instance}, :worker) do
+    statuses = for %{status: status} <- Pool.all(instance), do: status
+
+    cond do
+      :ready in statuses -> :ok
+      Enum.all?(statuses, &(&1 == :failed)) -> {:error, not_ready(instance)}
+      true -> :wait
+    end
+  end
+
+  defp reply(%{instance: instance}, :ready) do
+    if autostarted?(instance) and Enum.all?(Pool.all(instance), &(&1.status == :ready)), do: :ok, else: :wait
+  end
+
+  @doc "The error for a message to an agent that is missing, or what came of starting it first."
+  @spec ensure(Instance.t(), String.t(), nil | {String.t() | atom(), keyword()}) ::
+          :ok | {:error, Pyre.error()}
+  def ensure(_instance, _id, nil), do: :ok
+
+  def ensure(instance, id, {class, opts}) do
+    if :ets.member(instance.agents, id) do
+      :ok
+    else
+      with {:ok, _id} <- start(instance, class, Keyword.merge(opts, id: id, if_exists: :return)), do: :ok
+    end
+  end
+
+  @doc "Stops an agent that has no process."
+  @spec forget_terminated(Instance.t(), String.t(), :keep | :delete) :: :ok | {:error, Error.t()}
+  def forget_terminated(instance, id, keep) do
+    case Address.fetch(instance, id) do
+      {:ok, %{status: :terminated, handle: handle}} -> Ending.forget(instance, id, handle, keep) && :ok
+      {:ok, _running} -> {:error, Error.new(:stopped, "the agent #{inspect(id)} is being stopped")}
+      :error -> {:error, Mailbox.not_found(id)}
+    end
+  end
+end

@@ -1,0 +1,154 @@
+defmodule Pyre.Classes do
+  @moduledoc false
+
+  # What the interpreters said about the agent classes that they found: schemas of handlers and start arguments, and the
+  # files that could not be imported. Written when a worker is ready, read by whoever starts or runs an agent.
+
+  alias Pyre.{Error, Instance}
+
+  @scalars %{
+    "str" => &is_binary/1,
+    "bytes" => &is_binary/1,
+    "int" => &is_integer/1,
+    "float" => &is_number/1,
+    "bool" => &is_boolean/1
+  }
+
+  @doc "Takes the answer of a worker that became ready."
+  @spec put(Instance.t(), map()) :: :ok
+  def put(instance, %{"classes" => classes, "problems" => problems}) do
+    for class <- classes, do: put_class(instance, class)
+    :ets.insert(instance.classes, {:problems, problems})
+    :ets.insert(instance.classes, {:known, true})
+    :ok
+  end
+
+  defp put_class(instance, %{"name" => name, "handlers" => handlers} = class) do
+    rows =
+      for {handler, schema} <- handlers, do: {{name, handler}, schema["interleave"], schema["idempotent"]}
+
+    hooks = {{name, :hooks}, class["on_start"] == true, class["on_stop"] == true}
+    :ets.insert(instance.classes, [{name, class}, hooks | rows])
+  end
+
+  @doc "Has any worker told its classes yet?"
+  @spec known?(Instance.t()) :: boolean()
+  def known?(instance), do: :ets.member(instance.classes, :known)
+
+  @doc "The schema of a class, or the error that says why there is none."
+  @spec fetch(Instance.t(), String.t()) :: {:ok, map()} | {:error, Error.t()}
+  def fetch(instance, name) do
+    case :ets.lookup(instance.classes, name) do
+      [{_name, class}] -> {:ok, class}
+      [] -> {:error, unknown(instance, name)}
+    end
+  end
+
+  defp unknown(instance, name) do
+    case Enum.find(problems(instance), &(name in &1["classes"])) do
+      nil ->
+        Error.new(:unknown_class, "there is no agent class #{inspect(name)}#{hint(instance, name)}")
+
+      problem ->
+        Error.new(:unknown_class, "the class #{inspect(name)} could not be imported: #{problem["error"]}", %{
+          file: problem["file"],
+          traceback: problem["traceback"]
+        })
+    end
+  end
+
+  defp hint(instance, name) do
+    names = names(instance)
+    closest = Enum.max_by(names, &String.jaro_distance(&1, name), fn -> nil end)
+
+    cond do
+      names == [] -> "; no agent classes were found in #{inspect(instance.config.agents)}"
+      String.jaro_distance(closest, name) > 0.8 -> ", did you mean #{inspect(closest)}?"
+      true -> "; the classes are #{Enum.join(names, ", ")}"
+    end
+  end
+
+  @doc "The names of all classes, sorted."
+  @spec names(Instance.t()) :: [String.t()]
+  def names(instance), do: instance |> all() |> Enum.map(& &1["name"]) |> Enum.sort()
+
+  @doc "The schemas of all classes."
+  @spec all(Instance.t()) :: [map()]
+  def all(instance), do: for({name, class} when is_binary(name) <- :ets.tab2list(instance.classes), do: class)
+
+  @doc "The files that could not be imported."
+  @spec problems(Instance.t()) :: [map()]
+  def problems(instance) do
+    case :ets.lookup(instance.classes, :problems) do
+      [{:problems, problems}] -> problems
+      [] -> []
+    end
+  end
+
+  @doc "Does the class have an `on_start`, an `on_stop`?"
+  @spec hooks(Instance.t(), String.t()) :: {on_start? :: boolean(), on_stop? :: boolean()}
+  def hooks(instance, class) do
+    case :ets.lookup(instance.classes, {class, :hooks}) do
+      [{_key, on_start?, on_stop?}] -> {on_start?, on_stop?}
+      [] -> {false, false}
+    end
+  end
+
+  @doc "May this handler run beside another?"
+  @spec interleave?(Instance.t(), String.t(), binary()) :: boolean()
+  def interleave?(instance, class, handler), do: flag(instance, class, handler, 1)
+
+  @doc "May this handler be run again?"
+  @spec idempotent?(Instance.t(), String.t(), binary()) :: boolean()
+  def idempotent?(instance, class, handler), do: flag(instance, class, handler, 2)
+
+  defp flag(instance, class, handler, position) do
+    case :ets.lookup(instance.classes, {class, handler}) do
+      [row] -> elem(row, position) == true
+      [] -> false
+    end
+  end
+
+  @doc "Checks start arguments against the class's schema, as far as that can be done without Python."
+  @spec check_args(map(), map()) :: :ok | {:error, Error.t()}
+  def check_args(%{"name" => name, "state" => params}, args) do
+    args = Map.new(args, fn {key, value} -> {to_string(key), value} end)
+
+    with :ok <- check_known(name, params, args), :ok <- check_missing(name, params, args) do
+      Enum.find_value(args, :ok, fn {key, value} -> check_scalar(name, key, params[key], value) end)
+    end
+  end
+
+  defp check_known(name, params, args) do
+    case Enum.find(Map.keys(args), &(not is_map_key(params, &1))) do
+      nil -> :ok
+      key -> invalid(key, "#{name} takes no start argument #{inspect(key)}#{known(params)}")
+    end
+  end
+
+  defp known(params) when params == %{}, do: "; it takes none"
+  defp known(params), do: "; it takes #{params |> Map.keys() |> Enum.sort() |> Enum.join(", ")}"
+
+  defp check_missing(name, params, args) do
+    case Enum.find(params, fn {key, param} -> param["required"] and not is_map_key(args, key) end) do
+      nil -> :ok
+      {key, param} -> invalid(key, "#{name} needs the start argument #{inspect(key)} (#{param["type"]})")
+    end
+  end
+
+  defp check_scalar(name, key, param, value) do
+    check = Map.get(@scalars, param["scalar"], fn _value -> true end)
+
+    unless value_of(value) |> check.() or (is_atom(value) and param["scalar"] == "str") do
+      invalid(
+        key,
+        "the start argument #{inspect(key)} of #{name} must be #{param["type"]}, got: #{inspect(value, limit: 5, printable_limit: 100)}"
+      )
+    end
+  end
+
+  defp value_of(%Pyre.Bin{data: data}), do: data
+  defp value_of(value), do: value
+
+  defp invalid(argument, message), do: {:error, Error.new(:invalid_args, message, %{argument: argument})}
+end

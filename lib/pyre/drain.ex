@@ -1,0 +1,83 @@
+defmodule Pyre.Drain do
+  @moduledoc false
+
+  # Exists only to make the shutdown's order right: the last child, so the first to be stopped. It closes the intake,
+  # lets running handlers end, lets agents run `on_stop`, and answers whoever still waits.
+
+  use GenServer
+
+  require Logger
+
+  alias Pyre.{Address, Classes, Error, Instance, Mailbox}
+
+  @poll_ms 10
+
+  @spec child_spec(%{name: atom(), drain_timeout: non_neg_integer()}) :: Supervisor.child_spec()
+  def child_spec(config) do
+    %{
+      id: __MODULE__,
+      start: {__MODULE__, :start_link, [config.name]},
+      shutdown: 2 * config.drain_timeout + 2_000
+    }
+  end
+
+  @spec start_link(atom()) :: GenServer.on_start()
+  def start_link(name), do: GenServer.start_link(__MODULE__, name)
+
+  ## Callbacks
+
+  @impl GenServer
+  def init(name) do
+    Process.flag(:trap_exit, true)
+    {:ok, Instance.fetch!(name)}
+  end
+
+  @impl GenServer
+  def terminate(_reason, instance) do
+    Instance.close(instance)
+    until = Instance.now_ms() + instance.config.drain_timeout
+    error = Error.new(:stopping, "the instance #{inspect(instance.name)} is shutting down")
+    Mailbox.refuse_all(instance, error)
+    wait(fn -> Mailbox.running_count(instance) == 0 end, until)
+    run_on_stop(instance, until)
+
+    case Mailbox.refuse_all(instance, error) do
+      0 ->
+        :ok
+
+      left ->
+        Logger.warning("#{left} casts and timers were still waiting at shutdown and are lost",
+          pyre: instance.name
+        )
+    end
+  end
+
+  ## Helpers
+
+  defp run_on_stop(instance, until) do
+    ids =
+      for %{id: id, class: class, status: :running, epoch: epoch} <- Address.all(instance),
+          epoch > 0,
+          match?({_on_start?, true}, Classes.hooks(instance, class)),
+          do: id
+
+    for id <- ids, do: Mailbox.put(instance, id, :stop, <<>>, :delete, 0, nil)
+    wait(fn -> not Enum.any?(ids, &:ets.member(instance.agents, &1)) end, until)
+  end
+
+  # The instance ends: that nobody tells this process when a mailbox runs empty spares every message that work.
+  defp wait(done?, until) do
+    cond do
+      done?.() -> :ok
+      Instance.now_ms() >= until -> :timeout
+      true -> pause() && wait(done?, until)
+    end
+  end
+
+  defp pause do
+    receive do
+    after
+      @poll_ms -> true
+    end
+  end
+end

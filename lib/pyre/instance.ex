@@ -1,0 +1,181 @@
+defmodule Pyre.Instance do
+  @moduledoc false
+
+  # What every process and every caller of one instance needs: its validated options, the tables that
+  # Pyre.State owns, and a few counters. Made once by Pyre.State, read from a persistent term, so that a call
+  # finds it without a message and without copying it.
+
+  alias Pyre.Options
+
+  @enforce_keys [:name, :config]
+  defstruct [
+    :name,
+    :config,
+    :agents,
+    :mailbox,
+    :commits,
+    :classes,
+    :workers,
+    :processes,
+    :restarts,
+    :timers,
+    :waits,
+    :waiting,
+    :counters,
+    :load,
+    :flags,
+    :directory
+  ]
+
+  @type t :: %__MODULE__{
+          name: atom(),
+          config: map(),
+          agents: :ets.tid(),
+          mailbox: :ets.tid(),
+          commits: :ets.tid(),
+          classes: :ets.tid(),
+          workers: :ets.tid(),
+          processes: :ets.tid(),
+          restarts: :ets.tid(),
+          timers: :ets.tid(),
+          waits: :ets.tid(),
+          waiting: :ets.tid(),
+          counters: :counters.counters_ref(),
+          load: :counters.counters_ref(),
+          flags: :atomics.atomics_ref(),
+          directory: Path.t()
+        }
+
+  @counters [
+    :calls,
+    :casts,
+    :timer_fires,
+    :delivered,
+    :commits,
+    :failures,
+    :refusals,
+    :restarts,
+    :terminations,
+    :worker_deaths,
+    :expired,
+    :overloaded,
+    :resent,
+    :dropped_casts,
+    :log_lines_dropped
+  ]
+  @indices @counters |> Enum.with_index(1) |> Map.new()
+
+  # The atomics: 1 the last handle given out, 2 set when the intake is closed, 3 the last number for timers and waits.
+  @handle 1
+  @draining 2
+  @unique 3
+
+  @doc "The validated options of an instance, as a map."
+  @spec config(keyword()) :: map()
+  def config(opts) do
+    config = :instance |> Options.validate!(opts) |> Map.new()
+
+    %{
+      config
+      | workers: config.workers || System.schedulers_online(),
+        agents: config.agents |> List.wrap() |> Enum.map(&Path.expand/1)
+    }
+  end
+
+  @doc "Makes the instance known under its name."
+  @spec publish(t()) :: :ok
+  def publish(%__MODULE__{name: name} = instance), do: :persistent_term.put({__MODULE__, name}, instance)
+
+  @doc "Takes the name back."
+  @spec retract(atom()) :: boolean()
+  def retract(name), do: :persistent_term.erase({__MODULE__, name})
+
+  @doc "The instance of that name; raises where none runs."
+  @spec fetch!(atom()) :: t()
+  def fetch!(name) when is_atom(name) do
+    case :persistent_term.get({__MODULE__, name}, nil) do
+      nil -> raise ArgumentError, not_running(name)
+      instance -> instance
+    end
+  end
+
+  def fetch!(name),
+    do: raise(ArgumentError, "expected the instance to be its name, an atom, got: #{inspect(name, limit: 5)}")
+
+  defp not_running(name) do
+    "no Pyre instance named #{inspect(name)} is running; " <>
+      "put {Pyre, name: #{inspect(name)}, agents: ...} under a supervisor first"
+  end
+
+  @doc "The instance of that name, or nil."
+  @spec get(atom()) :: t() | nil
+  def get(name), do: :persistent_term.get({__MODULE__, name}, nil)
+
+  @doc "A number that no other agent of the instance has or had."
+  @spec next_handle(t()) :: pos_integer()
+  def next_handle(%__MODULE__{flags: flags}), do: :atomics.add_get(flags, @handle, 1)
+
+  @doc "A number that is unique in the instance, and grows."
+  @spec unique(t()) :: pos_integer()
+  def unique(%__MODULE__{flags: flags}), do: :atomics.add_get(flags, @unique, 1)
+
+  @doc "Closes the intake: from now on calls, casts and starts are answered `stopping`."
+  @spec close(t()) :: :ok
+  def close(%__MODULE__{flags: flags}), do: :atomics.put(flags, @draining, 1)
+
+  @doc "Is the intake closed?"
+  @spec closed?(t()) :: boolean()
+  def closed?(%__MODULE__{flags: flags}), do: :atomics.get(flags, @draining) == 1
+
+  @doc "Counts one event."
+  @spec count(t(), atom(), integer()) :: :ok
+  def count(%__MODULE__{counters: counters}, event, by \\ 1),
+    do: :counters.add(counters, Map.fetch!(@indices, event), by)
+
+  @doc "All counters."
+  @spec counters(t()) :: %{atom() => integer()}
+  def counters(%__MODULE__{counters: counters}),
+    do: Map.new(@indices, fn {event, index} -> {event, :counters.get(counters, index)} end)
+
+  @doc "New counters for an instance."
+  @spec new_counters() :: :counters.counters_ref()
+  def new_counters, do: :counters.new(length(@counters), [:write_concurrency])
+
+  @doc "New flags for an instance."
+  @spec new_flags() :: :atomics.atomics_ref()
+  def new_flags, do: :atomics.new(3, signed: false)
+
+  @doc "Makes a process of the tree findable by its role."
+  @spec register(t(), term()) :: true
+  def register(%__MODULE__{processes: processes}, role), do: :ets.insert(processes, {role, self()})
+
+  @doc "The process with that role, or nil where it isn't up."
+  @spec whereis(t(), term()) :: pid() | nil
+  def whereis(%__MODULE__{processes: processes}, role) do
+    case :ets.lookup(processes, role) do
+      [{_role, pid}] -> pid
+      [] -> nil
+    end
+  end
+
+  @doc "Sends to the process with that role; nothing happens where it isn't up."
+  @spec notify(t(), term(), term()) :: :ok
+  def notify(instance, role, message) do
+    with pid when is_pid(pid) <- whereis(instance, role), do: send(pid, message)
+    :ok
+  end
+
+  @doc "Milliseconds on the clock that deadlines are told in."
+  @spec now_ms() :: integer()
+  def now_ms, do: System.monotonic_time(:millisecond) - :persistent_term.get({__MODULE__, :origin})
+
+  @doc "Sets the origin of that clock, once per node, so that instants are small positive integers."
+  @spec set_origin() :: :ok
+  def set_origin do
+    unless :persistent_term.get({__MODULE__, :origin}, nil) do
+      :persistent_term.put({__MODULE__, :origin}, System.monotonic_time(:millisecond) - 1_000)
+    end
+
+    :ok
+  end
+end

@@ -1,0 +1,259 @@
+defmodule Pyre.Mailbox do
+  @moduledoc false
+
+  # An agent's queue: rows of a table that Pyre.State owns, put there by the sender itself. So a message that was
+  # accepted is where no death of a process can reach it, `overloaded` is exact, and a restart loses nothing:
+  # the next incarnation reads the same rows.
+  #
+  # The key {handle, lane, seq} keeps a sender's order: seq is counted up in the agent's row. A row is *claimed* before it
+  # is run or withdrawn: the one who raises `claim` from 0 to 1 has it, be it the agent that runs it or the
+  # caller who no longer wants it.
+
+  alias Pyre.{Address, Error, Instance}
+
+  # Lanes: control messages overtake.
+  @control 0
+  @normal 2
+
+  @claim 2
+  @attempt 8
+
+  @type key :: {handle :: pos_integer(), lane :: 0..3, seq :: pos_integer()}
+  @type kind :: :call | :cast | :timer | :stop | :put_state | :ping
+  @type reply_to :: {:caller, reference(), reference(), pid()} | {:agent, pid(), term()} | nil
+  @type t :: %{
+          key: key(),
+          kind: kind(),
+          handler: binary(),
+          args: term(),
+          deadline: non_neg_integer(),
+          reply_to: reply_to(),
+          attempt: pos_integer()
+        }
+
+  @doc "Puts a message into the mailbox of an agent and wakes its process."
+  @spec put(Instance.t(), Address.id(), kind(), binary(), term(), non_neg_integer(), reply_to()) ::
+          {:ok, key()} | {:error, Error.t()}
+  def put(instance, id, kind, handler, args, deadline, reply_to) do
+    with {:ok, handle, seq} <- enter(instance, id, kind, size(args)) do
+      key = {handle, lane(kind), seq}
+      :ets.insert(instance.mailbox, {key, 0, id, kind, handler, args, deadline, 1, reply_to})
+
+      case Address.recipient(instance, id) do
+        {:ok, nil} -> {:ok, key}
+        {:ok, pid} -> send(pid, {:mail, key}) && {:ok, key}
+        :closed -> withdraw_late(instance, id, key)
+      end
+    end
+  end
+
+  # The agent was closed between the count and the insert. Whoever takes the row answers it.
+  defp withdraw_late(instance, id, key) do
+    case :ets.take(instance.mailbox, key) do
+      [] -> {:ok, key}
+      [row] -> with :ok <- Address.leave(instance, id, size(elem(row, 5))), do: {:error, closed(instance, id)}
+    end
+  end
+
+  defp enter(instance, id, kind, size) do
+    if Instance.closed?(instance) and kind != :stop do
+      {:error, Error.new(:stopping, "the instance #{inspect(instance.name)} is shutting down")}
+    else
+      with {:error, reason} <- Address.enter(instance, id, size), do: {:error, refusal(instance, id, reason)}
+    end
+  end
+
+  defp refusal(_instance, id, :not_found), do: not_found(id)
+
+  defp refusal(instance, _id, {:overloaded, count, bytes}) do
+    Instance.count(instance, :overloaded)
+
+    Error.new(
+      :overloaded,
+      "the mailbox is full (#{count} messages, #{bytes} bytes waiting); send slower, or raise :max_mailbox",
+      %{retry_after_ms: 100, count: count, bytes: bytes}
+    )
+  end
+
+  defp refusal(instance, id, {:closed, _status}), do: closed(instance, id)
+
+  @doc "The error for an id that nobody has."
+  @spec not_found(Address.id()) :: Error.t()
+  def not_found(id),
+    do: Error.new(:not_found, "there is no agent with the id #{inspect(id, printable_limit: 100)}")
+
+  @doc "Why an agent takes no messages."
+  @spec closed(Instance.t(), Address.id()) :: Error.t()
+  def closed(instance, id) do
+    case Address.fetch(instance, id) do
+      {:ok, %{status: :terminated, handle: handle}} -> terminated(instance, id, handle)
+      {:ok, _row} -> Error.new(:stopped, "the agent #{inspect(id)} is being stopped")
+      :error -> Error.new(:stopped, "the agent #{inspect(id)} was stopped")
+    end
+  end
+
+  @doc "The error of an agent that used its restarts up, with what it failed with last."
+  @spec terminated(Instance.t(), Address.id(), pos_integer()) :: Error.t()
+  def terminated(instance, id, handle) do
+    last = Pyre.Agent.Restarts.last_error(instance, handle)
+
+    Error.new(
+      :terminated,
+      "the agent #{inspect(id)} is terminated#{because(last)}; stop it and start it again once the cause is gone",
+      %{last_error: last && Exception.message(last)}
+    )
+  end
+
+  defp because(nil), do: ""
+  defp because(error), do: ", last error: #{Exception.message(error)}"
+
+  @doc "Takes the right to run or withdraw a message. False where somebody else has it, or it is gone."
+  @spec claim(Instance.t(), key()) :: boolean()
+  def claim(instance, key) do
+    :ets.update_counter(instance.mailbox, key, {@claim, 1}) == 1
+  rescue
+    ArgumentError -> false
+  end
+
+  @doc "Gives a message that was claimed but not begun back to the queue."
+  @spec unclaim(Instance.t(), key(), pos_integer()) :: boolean()
+  def unclaim(instance, key, attempt),
+    do: :ets.update_element(instance.mailbox, key, [{@claim, 0}, {@attempt, attempt}])
+
+  @doc "Withdraws a message that is not running. False where it runs, or has ended."
+  @spec withdraw(Instance.t(), Address.id(), key()) :: boolean()
+  def withdraw(instance, id, key) do
+    with true <- claim(instance, key),
+         [row] <- :ets.lookup(instance.mailbox, key) do
+      delete(instance, id, to_map(row))
+      true
+    else
+      _running_or_gone -> false
+    end
+  end
+
+  @doc "The oldest message that nobody has claimed."
+  @spec next(Instance.t(), pos_integer()) :: t() | nil
+  def next(instance, handle), do: next_after(instance, handle, {handle, -1, 0})
+
+  defp next_after(instance, handle, key) do
+    with {^handle, _lane, _seq} = found <- :ets.next(instance.mailbox, key),
+         [row] <- :ets.lookup(instance.mailbox, found) do
+      if elem(row, 1) == 0, do: to_map(row), else: next_after(instance, handle, found)
+    else
+      [] -> next_after(instance, handle, key)
+      _none_or_another_agent -> nil
+    end
+  end
+
+  @doc "One message, if it is still there and unclaimed."
+  @spec get(Instance.t(), key()) :: t() | nil
+  def get(instance, key) do
+    case :ets.lookup(instance.mailbox, key) do
+      [row] when elem(row, 1) == 0 -> to_map(row)
+      _gone_or_claimed -> nil
+    end
+  end
+
+  @doc "The messages that are claimed: running, or about to."
+  @spec claimed(Instance.t(), pos_integer()) :: [t()]
+  def claimed(instance, handle) do
+    instance.mailbox
+    |> :ets.select([{row_pattern(handle), [{:>, :"$1", 0}], [:"$_"]}])
+    |> Enum.map(&to_map/1)
+  end
+
+  @doc "The messages that nobody has claimed, in order."
+  @spec waiting(Instance.t(), pos_integer()) :: [t()]
+  def waiting(instance, handle) do
+    instance.mailbox
+    |> :ets.select([{row_pattern(handle), [{:==, :"$1", 0}], [:"$_"]}])
+    |> Enum.map(&to_map/1)
+  end
+
+  @doc "The ids of all agents that have a claimed message."
+  @spec busy_agents(Instance.t()) :: [Address.id()]
+  def busy_agents(instance) do
+    instance.mailbox
+    |> :ets.select([{{:_, :"$1", :"$2", :_, :_, :_, :_, :_, :_}, [{:>, :"$1", 0}], [:"$2"]}])
+    |> Enum.uniq()
+  end
+
+  @doc "How many messages are claimed, in all mailboxes."
+  @spec running_count(Instance.t()) :: non_neg_integer()
+  def running_count(instance),
+    do:
+      :ets.select_count(instance.mailbox, [
+        {{:_, :"$1", :_, :_, :_, :_, :_, :_, :_}, [{:>, :"$1", 0}], [true]}
+      ])
+
+  @doc "Takes a message that has ended out of the mailbox."
+  @spec delete(Instance.t(), Address.id(), t()) :: :ok
+  def delete(instance, id, %{key: key, args: args}) do
+    :ets.delete(instance.mailbox, key)
+    Address.leave(instance, id, size(args))
+  end
+
+  @doc "Answers every call that nobody has begun, in all mailboxes. The number of messages without a caller that remain."
+  @spec refuse_all(Instance.t(), Error.t()) :: non_neg_integer()
+  def refuse_all(instance, error) do
+    :ets.foldl(
+      fn row, left ->
+        %{reply_to: reply_to} = message = to_map(row)
+
+        cond do
+          elem(row, 1) > 0 -> left
+          reply_to == nil -> left + 1
+          withdraw(instance, elem(row, 2), message.key) -> reply(reply_to, 1, error) && left
+          true -> left
+        end
+      end,
+      0,
+      instance.mailbox
+    )
+  end
+
+  @doc "Empties a mailbox: the messages that nobody has claimed, in order."
+  @spec sweep(Instance.t(), Address.id(), pos_integer()) :: [t()]
+  def sweep(instance, id, handle) do
+    case next(instance, handle) do
+      nil ->
+        []
+
+      message ->
+        if claim(instance, message.key) do
+          delete(instance, id, message)
+          [message | sweep(instance, id, handle)]
+        else
+          sweep(instance, id, handle)
+        end
+    end
+  end
+
+  defp row_pattern(handle), do: {{handle, :_, :_}, :"$1", :_, :_, :_, :_, :_, :_, :_}
+
+  defp to_map({key, _claim, _id, kind, handler, args, deadline, attempt, reply_to}) do
+    %{
+      key: key,
+      kind: kind,
+      handler: handler,
+      args: args,
+      deadline: deadline,
+      attempt: attempt,
+      reply_to: reply_to
+    }
+  end
+
+  defp lane(:stop), do: @control
+  defp lane(_kind), do: @normal
+
+  defp size(args) when is_binary(args), do: byte_size(args)
+  defp size({state, _revision}) when is_binary(state), do: byte_size(state)
+  defp size(_args), do: 0
+
+  @doc "Answers whoever waits for a message. A cast has nobody who waits."
+  @spec reply(reply_to(), 0 | 1, binary() | Pyre.error()) :: term()
+  def reply(nil, _status, _body), do: :ok
+  def reply({:caller, ref, alias, _pid}, status, body), do: send(alias, {ref, status, body})
+  def reply({:agent, pid, request}, status, body), do: send(pid, {:answer, request, status, body})
+end

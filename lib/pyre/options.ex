@@ -1,0 +1,175 @@
+defmodule Pyre.Options do
+  @moduledoc false
+
+  # One table drives validation, defaults and documentation of every option. Pure.
+
+  @type type ::
+          :pos_integer
+          | :non_neg_integer
+          | :timeout
+          | :atom
+          | :string
+          | :string_or_nil
+          | :directories
+          | :map
+          | :boolean
+          | :env
+          | {:in, [atom()]}
+
+  @type schema :: [{atom(), {type(), default :: term(), doc :: String.t()}}]
+
+  @instance [
+    name: {:atom, Pyre, "the instance's name, the first argument of every function"},
+    agents: {:directories, [], "the directory (or a list of them) in which agent files are searched"},
+    workers: {:pos_integer, nil, "how many interpreters run; one per core by default"},
+    python:
+      {:string_or_nil, nil,
+       "the interpreter to start; by default `.venv/bin/python` where it exists, else the first Python ≥ 3.11 on PATH"},
+    env: {:env, [], "environment variables for the interpreters, a list of `{name, value}`"},
+    call_timeout: {:timeout, 5_000, "how long a call waits, in ms, where the call doesn't say"},
+    start_timeout: {:pos_integer, 30_000, "how long an interpreter may take to say that it is ready, in ms"},
+    drain_timeout: {:non_neg_integer, 5_000, "how long running handlers may go on at shutdown, in ms"},
+    max_runtime: {:timeout, 300_000, "how long the handler of a cast or timer may run, in ms"},
+    max_mailbox: {:pos_integer, 10_000, "messages that wait in one agent's mailbox before `overloaded`"},
+    max_mailbox_bytes: {:pos_integer, 67_108_864, "bytes of arguments that wait in one agent's mailbox"},
+    max_restarts:
+      {:non_neg_integer, 3, "restarts of one agent within `:max_seconds` before it is terminated"},
+    max_seconds: {:pos_integer, 5, "the period of `:max_restarts`"},
+    max_attempts:
+      {:pos_integer, 3, "how often a cast is begun before it is given up, where workers die under it"},
+    max_threads: {:pos_integer, 64, "threads for `def` handlers in one interpreter"},
+    max_activations: {:pos_integer, 50_000, "agents' objects held by one interpreter"},
+    stall_warning:
+      {:pos_integer, 100, "ms that a handler may hold the loop before it is warned about by name"}
+  ]
+
+  @agent [
+    id: {:string_or_nil, nil, "the agent's address, 1 to 255 bytes of UTF-8; made up where it is missing"},
+    args: {:map, %{}, "the start arguments: the fields of the agent's `State`"},
+    restart: {{:in, [:permanent, :transient, :temporary]}, :permanent, "when the agent is restarted"},
+    max_restarts: {:non_neg_integer, nil, "as the instance's, for this agent"},
+    max_seconds: {:pos_integer, nil, "as the instance's, for this agent"},
+    max_mailbox: {:pos_integer, nil, "as the instance's, for this agent"},
+    meta: {:map, %{}, "anything the host wants to keep with the agent; shown by `Pyre.info/2`"},
+    if_exists: {{:in, [:error, :return]}, :error, "`:return` gives the id of an agent that is already there"},
+    timeout: {:timeout, 5_000, "how long to wait for `on_start`, in ms"}
+  ]
+
+  @call [
+    timeout: {:timeout, nil, "how long to wait, in ms; the instance's `:call_timeout` by default"},
+    start: {:start, nil, "`{class, opts}`: starts the agent first where it is missing"}
+  ]
+
+  @cast [start: {:start, nil, "`{class, opts}`: starts the agent first where it is missing"}]
+
+  @stop [
+    keep: {:boolean, false, "keep the committed state, for an agent started again under this id"},
+    timeout: {:timeout, nil, "how long to wait, in ms; `:drain_timeout` plus 5 s by default"}
+  ]
+
+  @put_state [
+    expect_revision: {:revision, nil, "only if this is the revision that is committed now"},
+    timeout: {:timeout, nil, "how long to wait, in ms; the instance's `:call_timeout` by default"}
+  ]
+
+  @run [timeout: {:timeout, nil, "how long to wait, in ms; the instance's `:call_timeout` by default"}]
+
+  @schemas %{
+    instance: @instance,
+    agent: @agent,
+    call: @call,
+    cast: @cast,
+    stop: @stop,
+    put_state: @put_state,
+    run: @run
+  }
+
+  @doc "Validates `opts` and fills in the defaults, or raises an `ArgumentError` that names the option."
+  @spec validate!(atom(), term()) :: keyword()
+  def validate!(name, []), do: defaults(name)
+
+  def validate!(name, opts) do
+    schema = Map.fetch!(@schemas, name)
+
+    unless Keyword.keyword?(opts),
+      do: raise(ArgumentError, "expected options to be a keyword list, got: #{inspect(opts, limit: 5)}")
+
+    for {key, value} <- opts do
+      case List.keyfind(schema, key, 0) do
+        nil -> raise ArgumentError, unknown(key, Keyword.keys(schema))
+        {_key, {_type, default, _doc}} when value == default -> :ok
+        {_key, {type, _default, _doc}} -> check!(key, type, value)
+      end
+    end
+
+    Keyword.merge(defaults(name), opts)
+  end
+
+  @doc "The defaults of a schema."
+  @spec defaults(atom()) :: keyword()
+  for {name, schema} <- @schemas do
+    @defaults Enum.map(schema, fn {key, {_type, default, _doc}} -> {key, default} end)
+    def defaults(unquote(name)), do: unquote(Macro.escape(@defaults))
+  end
+
+  @doc "The options of a schema as a Markdown list."
+  @spec docs(atom()) :: String.t()
+  def docs(name) do
+    Enum.map_join(Map.fetch!(@schemas, name), "\n", fn {key, {_type, default, doc}} ->
+      "  * `:#{key}` - #{doc}#{default_doc(default)}"
+    end)
+  end
+
+  defp default_doc(nil), do: ""
+  defp default_doc(default), do: " (default: `#{inspect(default)}`)"
+
+  defp unknown(key, known) do
+    hint = Enum.max_by(known, &String.jaro_distance(to_string(&1), to_string(key)))
+
+    if String.jaro_distance(to_string(hint), to_string(key)) > 0.8,
+      do: "unknown option #{inspect(key)}, did you mean #{inspect(hint)}?",
+      else: "unknown option #{inspect(key)}, the options are: #{Enum.map_join(known, ", ", &inspect/1)}"
+  end
+
+  defp check!(key, type, value) do
+    unless valid?(type, value),
+      do:
+        raise(
+          ArgumentError,
+          "expected #{inspect(key)} to be #{describe(type)}, got: #{inspect(value, limit: 5, printable_limit: 100)}"
+        )
+  end
+
+  defp valid?(:pos_integer, value), do: is_integer(value) and value > 0
+  defp valid?(:non_neg_integer, value), do: is_integer(value) and value >= 0
+  defp valid?(:timeout, value), do: value == :infinity or (is_integer(value) and value >= 0)
+  defp valid?(:atom, value), do: is_atom(value) and value not in [nil, true, false]
+  defp valid?(:string_or_nil, value), do: is_nil(value) or is_binary(value)
+  defp valid?(:boolean, value), do: is_boolean(value)
+  defp valid?(:map, value), do: is_map(value) and not is_struct(value)
+  defp valid?(:revision, value), do: is_integer(value) and value >= 0
+  defp valid?({:in, values}, value), do: value in values
+  defp valid?(:start, {class, opts}), do: (is_binary(class) or is_atom(class)) and Keyword.keyword?(opts)
+  defp valid?(:start, _value), do: false
+
+  defp valid?(:directories, value),
+    do: is_binary(value) or (is_list(value) and Enum.all?(value, &is_binary/1))
+
+  defp valid?(:env, value), do: is_list(value) and Enum.all?(value, &env_pair?/1)
+
+  defp env_pair?({name, value}), do: is_binary(name) and is_binary(value)
+  defp env_pair?(_other), do: false
+
+  defp describe(:pos_integer), do: "a positive integer"
+  defp describe(:non_neg_integer), do: "a non-negative integer"
+  defp describe(:timeout), do: "a non-negative integer (milliseconds) or :infinity"
+  defp describe(:atom), do: "an atom, such as MyApp.Pyre"
+  defp describe(:string_or_nil), do: "a string"
+  defp describe(:boolean), do: "true or false"
+  defp describe(:map), do: "a map"
+  defp describe(:revision), do: "a revision, a non-negative integer"
+  defp describe({:in, values}), do: "one of #{Enum.map_join(values, ", ", &inspect/1)}"
+  defp describe(:start), do: "{class, options}"
+  defp describe(:directories), do: "a directory or a list of directories"
+  defp describe(:env), do: "a list of {name, value}, both strings"
+end

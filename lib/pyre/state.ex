@@ -1,0 +1,77 @@
+defmodule Pyre.State do
+  @moduledoc false
+
+  # Owns the tables of an instance and does nothing else, so that it has no reason to die: addresses, mailboxes,
+  # committed states, restart budgets, timers. Every other process of the tree can be lost and rebuilds itself
+  # from here. It is the first child and the last to stop.
+
+  use GenServer
+
+  alias Pyre.Instance
+
+  @directory_mode 0o700
+
+  @spec start_link(map()) :: GenServer.on_start()
+  def start_link(config), do: GenServer.start_link(__MODULE__, config)
+
+  ## Callbacks
+
+  @impl GenServer
+  def init(config) do
+    Process.flag(:trap_exit, true)
+    Instance.set_origin()
+    instance = build(config)
+    Instance.publish(instance)
+    {:ok, instance}
+  end
+
+  @impl GenServer
+  def terminate(_reason, instance) do
+    Instance.retract(instance.name)
+    File.rm_rf(instance.directory)
+  end
+
+  ## Helpers
+
+  defp build(config) do
+    %Instance{
+      name: config.name,
+      config: config,
+      agents: table(:pyre_agents, :set),
+      mailbox: table(:pyre_mailbox, :ordered_set),
+      commits: table(:pyre_commits, :set),
+      classes: table(:pyre_classes, :set),
+      workers: table(:pyre_workers, :ordered_set),
+      processes: table(:pyre_processes, :set),
+      restarts: table(:pyre_restarts, :set),
+      timers: table(:pyre_timers, :ordered_set),
+      waits: table(:pyre_waits, :duplicate_bag),
+      waiting: table(:pyre_waiting, :set),
+      counters: Instance.new_counters(),
+      load: :counters.new(config.workers, []),
+      flags: Instance.new_flags(),
+      directory: make_directory()
+    }
+  end
+
+  defp table(name, type),
+    do: :ets.new(name, [type, :public, read_concurrency: true, write_concurrency: true])
+
+  # Sockets, flight recorders and the first lines of standard error live here: on tmpfs where there is one, so that
+  # a mapped page is never written to a disk. The path must leave room in the 108 bytes of a socket's address.
+  defp make_directory do
+    base = Enum.find(["/dev/shm", System.tmp_dir!()], &writable?/1)
+    name = "pyre-#{System.pid()}-#{System.os_time() |> Integer.to_string(36) |> String.downcase()}"
+    directory = Path.join(base, name)
+    File.mkdir!(directory)
+    File.chmod!(directory, @directory_mode)
+    directory
+  end
+
+  defp writable?(path),
+    do:
+      match?(
+        {:ok, %File.Stat{type: :directory, access: access}} when access in [:write, :read_write],
+        File.stat(path)
+      )
+end

@@ -1,0 +1,103 @@
+defmodule Pyre.Timers do
+  @moduledoc false
+
+  # Fires timers: takes the due rows of the timers' table and puts them, as messages, into the mailboxes of their agents. The rows are
+  # State's; this process holds one armed timer, for the head. Whatever happens to agents and interpreters, and to
+  # this process itself, a timer fires.
+
+  use GenServer
+
+  alias Pyre.{Instance, Mailbox}
+
+  # A timer of the VM's can't be armed for more than 49 days; a day is enough to look again.
+  @longest_ms 86_400_000
+  @retry_ms 100
+
+  @spec start_link(atom()) :: GenServer.on_start()
+  def start_link(name), do: GenServer.start_link(__MODULE__, name)
+
+  @doc "Sets a timer; one with the same key replaces it. Called by the agent's process, at commit."
+  @spec set(Instance.t(), {String.t(), pos_integer()}, binary(), pos_integer(), binary(), binary()) :: :ok
+  def set(instance, {id, handle}, key, delay_ms, handler, args) do
+    due = {Instance.now_ms() + delay_ms, Instance.unique(instance)}
+    if key != <<>>, do: cancel(instance, handle, key)
+
+    :ets.insert(
+      instance.timers,
+      {due, handle, id, :binary.copy(key), :binary.copy(handler), :binary.copy(args)}
+    )
+
+    if :ets.first(instance.timers) == due, do: Instance.notify(instance, :timers, :arm)
+    :ok
+  end
+
+  @doc "Takes a timer back."
+  @spec cancel(Instance.t(), pos_integer(), binary()) :: non_neg_integer()
+  def cancel(instance, handle, key),
+    do: :ets.select_delete(instance.timers, [{{:_, handle, :_, key, :_, :_}, [], [true]}])
+
+  @doc "How many timers an agent has."
+  @spec count(Instance.t(), pos_integer()) :: non_neg_integer()
+  def count(instance, handle),
+    do: :ets.select_count(instance.timers, [{{:_, handle, :_, :_, :_, :_}, [], [true]}])
+
+  @doc "Takes all timers of an agent back."
+  @spec delete(Instance.t(), pos_integer()) :: non_neg_integer()
+  def delete(instance, handle),
+    do: :ets.select_delete(instance.timers, [{{:_, handle, :_, :_, :_, :_}, [], [true]}])
+
+  ## Callbacks
+
+  @impl GenServer
+  def init(name) do
+    instance = Instance.fetch!(name)
+    Instance.register(instance, :timers)
+    {:ok, arm(%{instance: instance, timer: nil})}
+  end
+
+  @impl GenServer
+  def handle_info(:arm, state), do: {:noreply, arm(state)}
+  def handle_info(:due, state), do: {:noreply, fire(state)}
+
+  ## Helpers
+
+  defp fire(%{instance: instance} = state) do
+    with {due_ms, _unique} = due <- :ets.first(instance.timers),
+         true <- due_ms <= Instance.now_ms(),
+         [{_due, handle, id, key, handler, args}] <- :ets.lookup(instance.timers, due) do
+      put(instance, due, {handle, id, key, handler, args})
+      fire(state)
+    else
+      _none_due -> arm(state)
+    end
+  end
+
+  # The message is in the mailbox before the row is gone: a crash in between fires twice rather than never.
+  defp put(instance, due, {handle, id, key, handler, args}) do
+    Instance.count(instance, :timer_fires)
+
+    case Mailbox.put(instance, id, :timer, handler, args, 0, nil) do
+      {:error, %Pyre.Error{kind: :overloaded}} ->
+        later = {Instance.now_ms() + @retry_ms, Instance.unique(instance)}
+        :ets.insert(instance.timers, {later, handle, id, key, handler, args})
+
+      _accepted_or_gone ->
+        :ok
+    end
+
+    :ets.delete(instance.timers, due)
+  end
+
+  defp arm(%{instance: instance, timer: timer} = state) do
+    if timer, do: Process.cancel_timer(timer)
+
+    case :ets.first(instance.timers) do
+      :"$end_of_table" ->
+        %{state | timer: nil}
+
+      {due_ms, _unique} ->
+        delay = (due_ms - Instance.now_ms()) |> max(0) |> min(@longest_ms)
+        %{state | timer: Process.send_after(self(), :due, delay)}
+    end
+  end
+end

@@ -1,0 +1,555 @@
+defmodule Pyre.Worker do
+  @moduledoc false
+
+  # Owns one port, and through it one interpreter after another: when one dies, the next is started, with back-off, and this
+  # process lives on. It numbers the messages that agents hand it, batches frames both ways, and tells each agent what became
+  # of its message. It never waits for an agent or a caller, and never for the pipe: a full one makes its own
+  # queue grow, not its mailbox.
+
+  use GenServer, restart: :permanent, shutdown: 10_000
+
+  require Logger
+
+  alias Pyre.{Address, Backoff, Classes, Error, Instance, Mailbox, Python, Reaper, Telemetry, Wire}
+  alias Pyre.Wire.{Body, Frame, MsgPack}
+  alias Pyre.Worker.{Log, Pool, Recorder}
+
+  require Wire
+
+  # A batch is written when the mailbox is empty, or earlier when it is this large.
+  @batch_count 512
+  @batch_bytes 1_048_576
+  # How soon a full pipe is tried again.
+  @retry_ms 2
+  # The clock of deadlines is told again, since the BEAM's and the system's monotonic clock may drift apart.
+  @clock_ms 30_000
+  # An interpreter that was ready this long starts the back-off anew.
+  @steady_ms 10_000
+  @stop_grace_ms 1_000
+
+  defstruct [
+    :instance,
+    :no,
+    :port,
+    :os_pid,
+    :framer,
+    :log,
+    :paths,
+    :boot_timer,
+    :ready_at,
+    status: :starting,
+    number: 0,
+    in_flight: %{},
+    drops: %{},
+    out: [],
+    out_count: 0,
+    out_bytes: 0,
+    unsent: [],
+    failures: 0,
+    attempted: false
+  ]
+
+  @type activation ::
+          {class :: String.t(), id :: String.t(), state :: binary(), args :: binary(),
+           revision :: non_neg_integer()}
+
+  @spec start_link({atom(), pos_integer()}) :: GenServer.on_start()
+  def start_link({name, no}),
+    do:
+      GenServer.start_link(__MODULE__, {name, no},
+        spawn_opt: [message_queue_data: :off_heap, fullsweep_after: 20]
+      )
+
+  @spec child_spec({atom(), pos_integer()}) :: Supervisor.child_spec()
+  def child_spec({_name, no} = argument),
+    do: %{id: {__MODULE__, no}, start: {__MODULE__, :start_link, [argument]}, shutdown: 10_000}
+
+  @doc "The flight recorder of a worker."
+  @spec recorder_path(Instance.t(), pos_integer()) :: Path.t()
+  def recorder_path(instance, no), do: Path.join(instance.directory, "recorder-#{no}")
+
+  @doc "Hands a message over. The agent is told with `{:done, ...}` or `{:worker_down, ...}`."
+  @spec deliver(pid(), pid(), term(), tuple(), activation() | nil) :: :ok
+  def deliver(worker, agent, key, deliver, activation) do
+    send(worker, {:deliver, agent, key, deliver, activation})
+    :ok
+  end
+
+  @doc "Cancels a message that was handed over."
+  @spec cancel(pid(), term(), pid()) :: :ok
+  def cancel(worker, key, agent) do
+    send(worker, {:cancel, key, agent})
+    :ok
+  end
+
+  @doc "Lets go of an activation. The agent gets `{:dropped, epoch}` once nothing of it runs."
+  @spec drop(pid(), pid(), pos_integer(), non_neg_integer()) :: :ok
+  def drop(worker, agent, handle, epoch) do
+    send(worker, {:drop, agent, handle, epoch})
+    :ok
+  end
+
+  @doc "Answers a request that a handler made."
+  @spec result(pid(), non_neg_integer(), non_neg_integer(), binary()) :: :ok
+  def result(worker, ref, status, body) do
+    send(worker, {:result, ref, status, body})
+    :ok
+  end
+
+  @doc "Runs a function of a Python module. The caller gets `{ref, status, body}` at its alias."
+  @spec run(pid(), {reference(), reference()}, binary(), binary(), binary(), non_neg_integer()) :: :ok
+  def run(worker, reply_to, module, function, args, deadline) do
+    send(worker, {:run, reply_to, module, function, args, deadline})
+    :ok
+  end
+
+  ## Callbacks
+
+  @impl GenServer
+  def init({name, no}) do
+    Process.flag(:trap_exit, true)
+    instance = Instance.fetch!(name)
+    bury_predecessor(instance, no)
+    Pool.enroll(instance, no, self())
+    paths = paths(instance, no)
+    {:ok, log} = Log.start_link(instance: instance, worker: no, path: paths.log)
+    state = %__MODULE__{instance: instance, no: no, log: log, paths: paths}
+    Process.send_after(self(), :tell_clock, @clock_ms)
+    {:ok, state, {:continue, :boot}}
+  end
+
+  # This process was killed, not its interpreter alone: the port closed with it, and nobody told the agents.
+  defp bury_predecessor(instance, no) do
+    case Enum.find(Pool.all(instance), &(&1.worker == no)) do
+      nil ->
+        :ok
+
+      %{os_pid: os_pid} ->
+        if os_pid, do: Reaper.kill(instance, os_pid)
+        Pool.down(instance, no, :starting, Error.new(:worker_down, "the process of worker #{no} ended"))
+        for id <- Mailbox.busy_agents(instance), do: tell_worker_lost(instance, no, id)
+    end
+  end
+
+  defp tell_worker_lost(instance, no, id) do
+    with {:ok, %{worker: ^no, pid: pid, epoch: epoch}} when is_pid(pid) <- Address.fetch(instance, id),
+         do: send(pid, {:worker_lost, epoch})
+  end
+
+  @impl GenServer
+  def handle_continue(:boot, state), do: {:noreply, boot(state)}
+
+  @impl GenServer
+  def handle_info({:deliver, agent, key, deliver, activation}, state) do
+    if state.status == :ready do
+      state |> push_activation(deliver, activation) |> push_message(agent, key, deliver) |> continue()
+    else
+      send(agent, {:worker_down, key, false, not_ready(state)})
+      {:noreply, state}
+    end
+  end
+
+  def handle_info({port, {:data, chunk}}, %{port: port} = state) do
+    case Frame.push(state.framer, chunk) do
+      {:ok, payloads, framer} -> %{state | framer: framer} |> receive_payloads(payloads) |> continue()
+      {:error, reason} -> {:noreply, protocol_error(state, reason)}
+    end
+  end
+
+  def handle_info({:result, ref, status, body}, %{status: :ready} = state),
+    do: state |> push({Wire.op_result(), ref, status, body}, byte_size(body)) |> continue()
+
+  def handle_info({:result, _ref, _status, _body}, state), do: {:noreply, state}
+
+  def handle_info({:run, reply_to, module, function, args, deadline}, %{status: :ready} = state) do
+    number = state.number + 1
+
+    %{state | number: number, in_flight: Map.put(state.in_flight, number, {:run, reply_to})}
+    |> push({Wire.op_run(), number, module, function, args, deadline}, byte_size(args))
+    |> continue()
+  end
+
+  def handle_info({:run, reply_to, _module, _function, _args, _deadline}, state) do
+    reply_run(reply_to, 1, not_ready(state))
+    {:noreply, state}
+  end
+
+  def handle_info({:cancel, key, agent}, state) do
+    case Enum.find(state.in_flight, &match?({_number, {^agent, ^key}}, &1)) do
+      {number, _entry} -> state |> push({Wire.op_cancel(), number}, 0) |> continue()
+      nil -> continue(state)
+    end
+  end
+
+  def handle_info({:cancel_run, ref}, state) do
+    case Enum.find(state.in_flight, &match?({_number, {:run, {^ref, _alias}}}, &1)) do
+      {number, _entry} -> state |> push({Wire.op_cancel(), number}, 0) |> continue()
+      nil -> continue(state)
+    end
+  end
+
+  def handle_info({:drop, agent, handle, epoch}, %{status: :ready} = state) do
+    %{state | drops: Map.put(state.drops, {handle, epoch}, agent)}
+    |> push({Wire.op_drop(), handle, epoch}, 0)
+    |> continue()
+  end
+
+  def handle_info({:drop, agent, _handle, epoch}, state) do
+    send(agent, {:dropped, epoch})
+    {:noreply, state}
+  end
+
+  def handle_info(:timeout, state), do: {:noreply, flush(state)}
+  def handle_info(:retry, state), do: state |> write() |> continue()
+
+  def handle_info(:tell_clock, state) do
+    Process.send_after(self(), :tell_clock, @clock_ms)
+
+    if state.status == :ready,
+      do: state |> push({Wire.op_clock(), Instance.now_ms()}, 0) |> continue(),
+      else: {:noreply, state}
+  end
+
+  def handle_info({port, {:exit_status, status}}, %{port: port} = state),
+    do: {:noreply, died(state, exit_reason(status))}
+
+  def handle_info({:EXIT, port, reason}, %{port: port} = state),
+    do: {:noreply, died(state, "its pipe closed (#{inspect(reason)})")}
+
+  # Pyre.Worker.Pulse saw that the process is gone while something else still holds its pipe open.
+  def handle_info({:vanished, os_pid}, %{os_pid: os_pid} = state),
+    do: {:noreply, died(state, "its process is gone")}
+
+  def handle_info({:vanished, _earlier}, state), do: continue(state)
+
+  def handle_info({:boot_timeout, os_pid}, %{os_pid: os_pid, status: :starting} = state),
+    do: {:noreply, died(state, "it did not become ready within #{state.instance.config.start_timeout} ms")}
+
+  def handle_info({:boot_timeout, _earlier}, state), do: continue(state)
+
+  def handle_info(:boot, %{port: nil} = state), do: {:noreply, boot(state)}
+  def handle_info(:boot, state), do: continue(state)
+  def handle_info({:EXIT, log, reason}, %{log: log} = state), do: {:stop, {:log_died, reason}, state}
+  # The reports of a port that was closed already.
+  def handle_info({port, _late}, state) when is_port(port), do: continue(state)
+  def handle_info({:EXIT, port, _late}, state) when is_port(port), do: continue(state)
+  def handle_info({:EXIT, _parent, reason}, state), do: {:stop, reason, state}
+
+  @impl GenServer
+  def terminate(_reason, %{port: nil}), do: :ok
+
+  def terminate(_reason, state) do
+    if state.status == :ready, do: stop_politely(state)
+    Reaper.kill(state.instance, state.os_pid)
+    close(state.port)
+  end
+
+  defp stop_politely(%{port: port} = state) do
+    state |> push({Wire.op_stop(), @stop_grace_ms}, 0) |> flush()
+
+    receive do
+      {^port, {:exit_status, _status}} -> :ok
+      {:EXIT, ^port, _reason} -> :ok
+    after
+      2 * @stop_grace_ms -> :ok
+    end
+  end
+
+  ## Helpers: start and end of an interpreter
+
+  defp boot(%{instance: instance} = state) do
+    case Python.find(instance.config.python) do
+      {:ok, python} -> open(state, python)
+      {:error, error} -> failed(state, error)
+    end
+  end
+
+  defp open(%{instance: instance, no: no, paths: paths} = state, python) do
+    Recorder.create!(paths.recorder)
+    File.write!(paths.stderr, "")
+    options = Python.port_options(python, Map.put(paths, :env, instance.config.env))
+    port = Port.open({:spawn_executable, "/bin/sh"}, options)
+    os_pid = with {:os_pid, os_pid} <- Port.info(port, :os_pid), do: os_pid
+    if os_pid, do: Reaper.watch(instance, os_pid)
+    Pool.starting(instance, no, os_pid)
+
+    timer = Process.send_after(self(), {:boot_timeout, os_pid}, instance.config.start_timeout)
+    framer = Frame.new(Wire.max_frame_bytes())
+
+    %{state | port: port, os_pid: os_pid, status: :starting, framer: framer, boot_timer: timer, number: 0}
+    |> push({Wire.op_hello(), Wire.version(), no, Instance.now_ms(), hello(instance)}, 0)
+    |> flush()
+  rescue
+    error in [ErlangError, ArgumentError, File.Error] ->
+      failed(
+        state,
+        Error.new(:worker_start, "worker #{no} could not be started: #{Exception.message(error)}")
+      )
+  end
+
+  defp hello(%Instance{config: config, name: name}) do
+    {:ok, body} =
+      MsgPack.encode(%{
+        instance: inspect(name),
+        agents: config.agents,
+        max_threads: config.max_threads,
+        max_activations: config.max_activations,
+        stall_warning_ms: config.stall_warning,
+        max_body_bytes: Wire.max_body_bytes(),
+        max_state_bytes: Wire.max_body_bytes(),
+        max_frame_bytes: Wire.max_frame_bytes()
+      })
+
+    body
+  end
+
+  defp ready(%{instance: instance} = state, version, python, info) do
+    with :ok <- check_version(version),
+         {:ok, info} <- MsgPack.decode(info) do
+      Process.cancel_timer(state.boot_timer)
+      Classes.put(instance, info)
+      Pool.ready(instance, state.no)
+      Instance.notify(instance, :starter, :worker_ready)
+      Telemetry.event([:worker, :start], %{system_time: System.system_time()}, metadata(state))
+      Logger.debug("worker #{state.no} is ready: Python #{python}, #{info["loop"]}, os pid #{state.os_pid}")
+      %{state | status: :ready, ready_at: Instance.now_ms()}
+    else
+      {:error, %Error{message: message}} -> protocol_error(state, message)
+    end
+  end
+
+  defp check_version(version) do
+    if version == Wire.version(),
+      do: :ok,
+      else:
+        {:error,
+         Error.new(:protocol, "it speaks version #{inspect(version)} of the protocol, not #{Wire.version()}")}
+  end
+
+  defp protocol_error(state, reason) do
+    Telemetry.event([:wire, :invalid], %{count: 1}, Map.put(metadata(state), :reason, reason))
+    died(state, "it broke the protocol: #{reason}")
+  end
+
+  # Ends an interpreter, however it came to that: the whole group is killed, and everybody who waits is told.
+  defp died(%{port: nil} = state, _reason), do: state
+
+  defp died(%{instance: instance} = state, reason) do
+    close(state.port)
+    if state.os_pid, do: Reaper.kill(instance, state.os_pid)
+    error = death(state, reason)
+    begun = Recorder.begun(state.paths.recorder)
+    for {number, entry} <- Enum.sort(state.in_flight), do: tell_down(entry, number <= begun, error)
+    for {{_handle, epoch}, agent} <- state.drops, do: send(agent, {:dropped, epoch})
+    if state.boot_timer, do: Process.cancel_timer(state.boot_timer)
+
+    %{state | port: nil, in_flight: %{}, drops: %{}, out: [], out_count: 0, out_bytes: 0, unsent: []}
+    |> failed(error)
+  end
+
+  defp death(state, reason) do
+    kind = if state.status == :ready, do: :worker_down, else: :worker_start
+    lines = first_lines(state.paths.stderr) ++ Log.take_tail(state.log)
+    said = lines |> Enum.reject(&(&1 == "")) |> Enum.take(-5) |> Enum.join("\n")
+    verb = if kind == :worker_down, do: "died", else: "could not be started"
+    message = "worker #{state.no} (os pid #{inspect(state.os_pid)}) #{verb}: #{reason}"
+    message = if said == "", do: message, else: "#{message}; it said last:\n#{said}"
+    Error.new(kind, message, %{worker: state.no, output: Enum.join(Enum.take(lines, -50), "\n")})
+  end
+
+  # Until it has connected to the log socket, an interpreter's standard error goes to a file.
+  defp first_lines(path) do
+    case File.open(path, [:read, :raw], &:file.read(&1, 65_536)) do
+      {:ok, {:ok, text}} -> text |> to_string() |> String.split("\n", trim: true)
+      _empty_or_missing -> []
+    end
+  end
+
+  defp failed(%{instance: instance, no: no} = state, error) do
+    Instance.count(instance, :worker_deaths)
+    steady? = state.status == :ready and Instance.now_ms() - state.ready_at >= @steady_ms
+    failures = if state.status == :ready and (steady? or state.failures == 0), do: 0, else: state.failures + 1
+    Pool.down(instance, no, if(state.status == :ready, do: :starting, else: :failed), error)
+
+    Telemetry.event(
+      [:worker, :stop],
+      %{system_time: System.system_time()},
+      Map.put(metadata(state), :error, error)
+    )
+
+    Logger.error(Exception.message(error), worker: no, pyre: instance.name)
+    Instance.notify(instance, :starter, :worker_failed)
+    Process.send_after(self(), :boot, Backoff.delay_ms(failures))
+    %{state | status: :starting, os_pid: nil, failures: max(failures, 1), boot_timer: nil}
+  end
+
+  defp exit_reason(status) when status > 128, do: "it was ended by signal #{status - 128}"
+  defp exit_reason(status), do: "it exited with status #{status}"
+
+  defp not_ready(state), do: Error.new(:worker_down, "worker #{state.no} is not ready", %{begun: false})
+
+  defp close(port) do
+    Port.close(port)
+  rescue
+    # It closed by itself in between.
+    ArgumentError -> true
+  end
+
+  defp paths(instance, no) do
+    %{
+      recorder: recorder_path(instance, no),
+      log: Path.join(instance.directory, "log-#{no}"),
+      stderr: Path.join(instance.directory, "stderr-#{no}")
+    }
+  end
+
+  defp metadata(state), do: %{name: state.instance.name, worker: state.no, os_pid: state.os_pid}
+
+  ## Helpers: what comes from the interpreter
+
+  defp receive_payloads(state, []), do: state
+  defp receive_payloads(%{port: nil} = state, _rest), do: state
+
+  defp receive_payloads(state, [payload | rest]) do
+    case Frame.decode(payload) do
+      {:ok, envelopes} -> state |> receive_envelopes(envelopes) |> receive_payloads(rest)
+      {:error, reason} -> protocol_error(state, reason)
+    end
+  end
+
+  # The port is nil once an envelope of this batch was refused.
+  defp receive_envelopes(state, envelopes) do
+    Enum.reduce(envelopes, state, fn
+      _envelope, %{port: nil} = state -> state
+      envelope, state -> receive_envelope(envelope, state)
+    end)
+  end
+
+  defp receive_envelope({Wire.op_done(), number, status, body, new_state, effects}, state)
+       when is_integer(number) and is_integer(status) and is_binary(body) and
+              (is_binary(new_state) or new_state == []) and
+              is_list(effects) do
+    case Map.pop(state.in_flight, number) do
+      {nil, _in_flight} ->
+        protocol_error(state, "DONE for the unknown message #{number}")
+
+      {{:run, reply_to}, in_flight} ->
+        reply_run(reply_to, status, body)
+        %{state | in_flight: in_flight}
+
+      {{agent, key}, in_flight} ->
+        send(agent, {:done, key, status, body, new_state, effects})
+        %{state | in_flight: in_flight}
+    end
+  end
+
+  defp receive_envelope({Wire.op_request(), number, ref, verb, target, name, body, timeout_ms}, state)
+       when is_integer(number) and is_integer(ref) and is_integer(verb) and is_binary(target) and
+              is_binary(name) and
+              is_binary(body) and is_integer(timeout_ms) do
+    case state.in_flight do
+      %{^number => {agent, key}} when is_pid(agent) ->
+        send(agent, {:request, key, self(), ref, verb, target, name, body, timeout_ms})
+        state
+
+      _ended ->
+        push(state, {Wire.op_result(), ref, Wire.result_error(), stale_activation()}, 0)
+    end
+  end
+
+  defp receive_envelope({Wire.op_dropped(), handle, epoch}, state) do
+    {agent, drops} = Map.pop(state.drops, {handle, epoch})
+    if agent, do: send(agent, {:dropped, epoch})
+    %{state | drops: drops}
+  end
+
+  defp receive_envelope({Wire.op_ready(), version, python, _os_pid, info}, %{status: :starting} = state)
+       when is_binary(python) and is_binary(info),
+       do: ready(state, version, python, info)
+
+  defp receive_envelope(envelope, state),
+    do:
+      protocol_error(
+        state,
+        "an envelope that nobody understands: #{inspect(envelope, limit: 8, printable_limit: 100)}"
+      )
+
+  defp stale_activation,
+    do: Body.error(Error.new(:stale_activation, "the message that made this request has ended"))
+
+  defp tell_down({:run, reply_to}, begun?, error), do: reply_run(reply_to, 1, with_begun(error, begun?))
+
+  defp tell_down({agent, key}, begun?, error),
+    do: send(agent, {:worker_down, key, begun?, with_begun(error, begun?)})
+
+  defp with_begun(error, begun?), do: %{error | details: Map.put(error.details, :begun, begun?)}
+
+  defp reply_run({ref, alias}, status, body), do: send(alias, {ref, status, body})
+
+  ## Helpers: what goes to the interpreter
+
+  defp push_activation(state, _deliver, nil), do: state
+
+  defp push_activation(
+         state,
+         {handle, epoch, _kind, _handler, _args, _deadline, _extra},
+         {class, id, committed, args, revision}
+       ) do
+    push(
+      state,
+      {Wire.op_activate(), handle, epoch, class, id, committed, args, revision},
+      byte_size(committed) + byte_size(args)
+    )
+  end
+
+  defp push_message(state, agent, key, {handle, epoch, kind, handler, args, deadline, extra}) do
+    number = state.number + 1
+
+    push(
+      %{state | number: number, in_flight: Map.put(state.in_flight, number, {agent, key})},
+      {Wire.op_deliver(), number, handle, epoch, kind, handler, args, deadline, extra},
+      byte_size(args)
+    )
+  end
+
+  defp push(state, envelope, bytes) do
+    %{
+      state
+      | out: [envelope | state.out],
+        out_count: state.out_count + 1,
+        out_bytes: state.out_bytes + bytes
+    }
+  end
+
+  # With something to write: when the mailbox is empty (a timeout of 0), or at once when the batch is large.
+  defp continue(%{out: []} = state), do: {:noreply, state}
+
+  defp continue(%{out_count: count, out_bytes: bytes} = state)
+       when count >= @batch_count or bytes >= @batch_bytes,
+       do: {:noreply, flush(state)}
+
+  defp continue(state), do: {:noreply, state, 0}
+
+  defp flush(%{out: []} = state), do: state
+  defp flush(%{port: nil} = state), do: %{state | out: [], out_count: 0, out_bytes: 0}
+
+  defp flush(state) do
+    frame = state.out |> Enum.reverse() |> Frame.encode()
+    write(%{state | out: [], out_count: 0, out_bytes: 0, unsent: state.unsent ++ [frame]})
+  end
+
+  # A plain command would suspend this process while the pipe is full; then it could not even notice why.
+  defp write(%{unsent: []} = state), do: state
+
+  defp write(%{unsent: [frame | rest], port: port} = state) do
+    if Port.command(port, frame, [:nosuspend]) do
+      write(%{state | unsent: rest})
+    else
+      Process.send_after(self(), :retry, @retry_ms)
+      state
+    end
+  rescue
+    # The port closed in this instant: its own message tells why.
+    ArgumentError -> %{state | unsent: []}
+  end
+end

@@ -1,0 +1,84 @@
+defmodule Pyre.Worker.Run do
+  @moduledoc false
+
+  # The caller's side of `Pyre.run/5`: a plain function, in whichever worker has the fewest agents.
+
+  alias Pyre.{Error, Instance, Worker}
+  alias Pyre.Agent.Client
+  alias Pyre.Wire.Body
+  alias Pyre.Worker.Pool
+
+  @verdict_ms 250
+
+  @doc "Runs the function and waits for its reply."
+  @spec call(Instance.t(), {binary(), binary(), binary()}, timeout()) ::
+          {:ok, term()} | {:error, Pyre.error()}
+  def call(instance, {module, function, args}, timeout) do
+    case pick(instance, timeout) do
+      {:ok, {_no, pid} = worker} ->
+        # The load is counted for agents that stay; this is a guest.
+        Pool.leave(instance, worker)
+        ref = :erlang.monitor(:process, pid, alias: :reply_demonitor)
+        Worker.run(pid, {ref, ref}, module, function, args, Client.deadline(timeout))
+        await(pid, ref, timeout)
+
+      {:error, error} ->
+        {:error, error}
+    end
+  end
+
+  defp pick(instance, timeout) do
+    cond do
+      Instance.closed?(instance) ->
+        {:error, Error.new(:stopping, "the instance #{inspect(instance.name)} is shutting down")}
+
+      true ->
+        pick_ready(instance, timeout)
+    end
+  end
+
+  defp pick_ready(instance, timeout) do
+    case Pool.pick(instance) do
+      {:ok, worker} -> {:ok, worker}
+      {:failed, error} -> {:error, error}
+      :wait -> wait(instance, timeout)
+    end
+  end
+
+  defp wait(instance, timeout) do
+    with :ok <- Pyre.Agent.Starter.await(instance, :worker, timeout), do: pick_ready(instance, timeout)
+  end
+
+  defp await(pid, ref, timeout) do
+    receive do
+      {^ref, status, body} ->
+        Body.to_result(status, body)
+
+      {:DOWN, ^ref, :process, _pid, _reason} ->
+        {:error, Error.new(:worker_down, "the process of the worker ended", %{begun: :unknown})}
+    after
+      timeout ->
+        send(pid, {:cancel_run, ref})
+        verdict(ref, timeout)
+    end
+  end
+
+  # Cancelled in the meantime, the function has no state that could have been committed.
+  defp verdict(ref, timeout) do
+    receive do
+      {^ref, 0, body} -> Body.to_result(0, body)
+      {^ref, _cancelled, _body} -> {:error, timed_out(timeout)}
+      {:DOWN, ^ref, :process, _pid, _reason} -> {:error, timed_out(timeout)}
+    after
+      @verdict_ms ->
+        Process.demonitor(ref, [:flush])
+        {:error, timed_out(timeout)}
+    end
+  end
+
+  defp timed_out(timeout),
+    do:
+      Error.new(:timeout, "the function did not end within #{timeout} ms and was cancelled", %{
+        committed: false
+      })
+end
