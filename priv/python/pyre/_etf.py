@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
-from pyre._wire import MAX_ENVELOPE_NESTING, MAX_TUPLE_SIZE
+from pyre._wire import MAX_ENVELOPE_NESTING, MAX_TUPLE_SIZE, OP_DELIVER, OP_DONE
 
 __all__ = ["WireError", "decode", "encode"]
 
@@ -37,23 +37,15 @@ _ALLOWED: Final = frozenset(
 # envelope takes the loop.
 _DELIVER: Final = struct.Struct(">IBiBBBBBBBI")
 _DELIVER_WIDE: Final = struct.Struct(">IBiBiBBBBBI")
-_DELIVER_HEAD: Final = 0x68096103
+_DELIVER_HEAD: Final = 0x68096103  # a tuple of 9, and 3
+_DELIVER_SIZE: Final = 9
+_DONE_SIZE: Final = 6
 _DONE: Final = struct.Struct(">IBIBBBI").pack
-_DONE_HEAD: Final = 0x68066141
+_DONE_HEAD: Final = 0x68066141  # a tuple of 6, and 65
 
 _u32 = struct.Struct(">I").unpack_from
 _i32 = struct.Struct(">i").unpack_from
-_tag# The head of the two messages that come and go by the thousand, up to the first
-# binary: DELIVER with a small or a 32-bit handle, DONE. One unpack in C instead
-# of five turns of the loop halves what they cost; any other form of the same
-# envelope takes the loop.
-_DELIVER: Final = struct.Struct(">IBiBBBBBBBI")
-_DELIVER_WIDE: Final = struct.Struct(">IBiBiBBBBBI")
-_DELIVER_HEAD: Final = 0x68096103
-_DONE: Final = struct.Struct(">IBIBBBI").pack
-_DONE_HEAD: Final = 0x68066141
-
-_u32 = struct.Struct(">BI").pack
+_tag_u32 = struct.Struct(">BI").pack
 _tag_i32 = struct.Struct(">Bi").pack
 
 _SMALL_INTEGERS: Final = tuple(bytes((_SMALL_INTEGER, value)) for value in range(256))
@@ -94,26 +86,12 @@ def encode(envelopes: list[tuple[Any, ...]]) -> bytes:
     if not envelopes:
         return b"\x83j"
     out = [b"\x83", _tag_u32(_LIST, len(envelopes))]
-    append = out.append
     for envelope in envelopes:
         if type(envelope) is not tuple:
             raise _refused(envelope)
-        append(_tuple_header(envelope))
-        for item in envelope:
-            kind = type(item)
-            if kind is bytes:
-                append(_tag_u32(_BINARY, len(item)))
-                append(item)
-            elif kind is int:
-                if 0 <= item < 256:  # noqa: PLR2004
-                    append(_SMALL_INTEGERS[item])
-                elif -0x80000000 <= item <= 0x7FFFFFFF:  # noqa: PLR2004
-                    append(_tag_i32(_INTEGER, item))
-                else:
-                    append(_big(item))
-            else:
-                _write(item, out, 2)
-    append(b"j")
+        if len(envelope) != _DONE_SIZE or not _write_done(envelope, out):
+            _write_envelope(envelope, out)
+    out.append(b"j")
     return b"".join(out)
 
 
@@ -128,29 +106,62 @@ def _batch(data: bytes) -> tuple[list[object], int]:
             batch.append(item)
             continue
         size = data[at + 1]
+        start, items = at, []
         at += 2
-        items: list[object] = []
-        append = items.append
-        for _ in range(size):
-            tag = data[at]
-            if tag == _SMALL_INTEGER:
-                append(data[at + 1])
-                at += 2
-            elif tag == _INTEGER:
-                append(_i32(data, at + 1)[0])
-                at += 5
-            elif tag == _BINARY:
-                start = at + 5
-                at = start + _u32(data, at + 1)[0]
-                append(data[start:at])
-            elif tag == _NIL:
-                append([])
-                at += 1
-            else:
-                item, at = _term(data, at, 2)
-                append(item)
+        if size == _DELIVER_SIZE and data[at + 1] == OP_DELIVER:
+            items, at = _deliver(data, start)
+            size -= len(items)
+        at = _elements(data, at, size, items)
         batch.append(tuple(items))
     return batch, _tail(data, at)
+
+
+def _deliver(data: bytes, at: int) -> tuple[list[object], int]:
+    """Read a DELIVER up to its arguments, or nothing of it in another form."""
+    wide = data[at + 9] == _INTEGER
+    form = _DELIVER_WIDE if wide else _DELIVER
+    if len(data) < at + form.size:
+        return [], at + 2
+    head, tag1, number, tag2, handle, tag3, epoch, tag4, kind, tag5, size = (
+        form.unpack_from(data, at)
+    )
+    at_handler = at + form.size
+    at_args = at_handler + size
+    if (
+        head != _DELIVER_HEAD
+        or tag1 != _INTEGER
+        or (not wide and tag2 != _SMALL_INTEGER)
+        or tag3 != _SMALL_INTEGER
+        or tag4 != _SMALL_INTEGER
+        or tag5 != _BINARY
+        or data[at_args] != _BINARY
+    ):
+        return [], at + 2
+    start = at_args + 5
+    end = start + _u32(data, at_args + 1)[0]
+    handler = data[at_handler:at_args]
+    items = [OP_DELIVER, number, handle, epoch, kind, handler, data[start:end]]
+    return items, end
+
+
+def _elements(data: bytes, at: int, count: int, items: list[object]) -> int:
+    append = items.append
+    for _ in range(count):
+        tag = data[at]
+        if tag == _SMALL_INTEGER:
+            append(data[at + 1])
+            at += 2
+        elif tag == _INTEGER:
+            append(_i32(data, at + 1)[0])
+            at += 5
+        elif tag == _BINARY:
+            start = at + 5
+            at = start + _u32(data, at + 1)[0]
+            append(data[start:at])
+        else:
+            item, at = _term(data, at, 2)
+            append(item)
+    return at
 
 
 def _term(data: bytes, at: int, depth: int) -> tuple[object, int]:
@@ -210,6 +221,45 @@ def _small_big(data: bytes, at: int) -> tuple[int, int]:
     end = at + 3 + size
     value = int.from_bytes(data[at + 3 : end], "little")
     return (-value if sign else value), end
+
+
+def _write_done(envelope: tuple[Any, ...], out: list[bytes]) -> bool:
+    """Write a DONE without effects at once; leave any other form alone."""
+    opcode, number, status, body, state, effects = envelope
+    if (
+        opcode != OP_DONE
+        or effects != []
+        or type(body) is not bytes
+        or type(number) is not int
+        or not 255 < number <= 0x7FFFFFFF  # noqa: PLR2004
+        or type(status) is not int
+        or not 0 <= status <= 255  # noqa: PLR2004
+    ):
+        return False
+    head = _DONE(
+        _DONE_HEAD, _INTEGER, number, _SMALL_INTEGER, status, _BINARY, len(body)
+    )
+    if state == []:
+        out += (head, body, b"jj")
+    elif type(state) is bytes:
+        out += (head, body, _tag_u32(_BINARY, len(state)), state, b"j")
+    else:
+        return False
+    return True
+
+
+def _write_envelope(envelope: tuple[Any, ...], out: list[bytes]) -> None:
+    append = out.append
+    append(_tuple_header(envelope))
+    for item in envelope:
+        kind = type(item)
+        if kind is bytes:
+            append(_tag_u32(_BINARY, len(item)))
+            append(item)
+        elif kind is int:
+            append(_integer(item))
+        else:
+            _write(item, out, 2)
 
 
 def _write(item: object, out: list[bytes], depth: int) -> None:
