@@ -11,7 +11,7 @@ import fcntl
 import os
 import socket
 import sys
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 __all__ = ["Protocol", "connect_log", "flush", "take"]
 
@@ -75,9 +75,13 @@ def _replace_output() -> None:
         os.dup2(connection.fileno(), 1)
         os.dup2(connection.fileno(), 2)
         connection.close()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError):
-            stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    # New text streams: the old ones remember what their descriptors could do before, such as seeking in a file.
+    sys.stdout = _text(1)
+    sys.stderr = _text(2)
+
+
+def _text(descriptor: int) -> TextIO:
+    return os.fdopen(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _close(protocol: Protocol) -> None:
