@@ -11,7 +11,7 @@ from pyre import _body, errors
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["failure_body", "own_body", "rejection_body", "traceback_text"]
+__all__ = ["PACKAGE", "clean", "cut", "failure_body", "own_body", "rejection_body", "traceback_text"]
 
 MAX_TRACEBACK_CHARACTERS = 16 * 1024
 MAX_MESSAGE_CHARACTERS = 4 * 1024
@@ -24,7 +24,7 @@ def own_body(error: errors.PyreError) -> bytes:
     try:
         return _body.pack(errors.to_body(error))
     except errors.PyreError:
-        return _body.pack({"kind": error.kind, "message": _clean(error.message), "details": {}})
+        return _body.pack({"kind": error.kind, "message": clean(error.message), "details": {}})
 
 
 def failure_body(error: BaseException) -> bytes:
@@ -57,7 +57,7 @@ def traceback_text(error: BaseException) -> str:
         text = "".join(lines)
     except BaseException:  # noqa: BLE001  # an exception's own methods may raise anything
         text = "".join(traceback.format_tb(_users_part(error.__traceback__), limit=-MAX_FRAMES)) + _name(error)
-    return _cut(_clean(text), MAX_TRACEBACK_CHARACTERS)
+    return cut(clean(text), MAX_TRACEBACK_CHARACTERS)
 
 
 def _users_part(trace: TracebackType | None) -> TracebackType | None:
@@ -67,7 +67,7 @@ def _users_part(trace: TracebackType | None) -> TracebackType | None:
 
 
 def _name(error: BaseException) -> str:
-    return _clean(type(error).__name__)
+    return clean(type(error).__name__)
 
 
 def _message(error: BaseException) -> str:
@@ -75,14 +75,16 @@ def _message(error: BaseException) -> str:
         text: Any = str(error)
     except BaseException as exc:  # noqa: BLE001  # __str__ is the user's
         text = f"<its __str__ raised {type(exc).__name__}>"
-    return _cut(_clean(text), MAX_MESSAGE_CHARACTERS)
+    return cut(clean(text), MAX_MESSAGE_CHARACTERS)
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """Make a text that UTF-8 can carry."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _cut(text: str, limit: int) -> str:
+def cut(text: str, limit: int) -> str:
+    """Cut the middle out of a text that is too long."""
     if len(text) <= limit:
         return text
     half = limit // 2

@@ -283,6 +283,9 @@ class Message:
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
         """Take a task that the handler made: it ends with the message."""
+        if self.ended:
+            task.cancel()
+            return
         if self.children is None:
             self.children = set()
         self.children.add(task)

@@ -12,20 +12,26 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from pyre import _body, _recorder, _stdio, _wire
+import structlog
+
+from pyre import _body, _log, _recorder, _stdio, _wire
 from pyre._discovery import discover
 from pyre._dispatch import Dispatcher
 from pyre._etf import WireError
 from pyre._loop import Link, new_loop
+from pyre._watchdog import Watchdog
 from pyre.errors import PyreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pyre._message import Message
+
 __all__ = ["Worker"]
 
 PACKAGES = ("msgpack", "structlog", "uvloop", "msgspec", "pydantic")
 CLOSE_SECONDS = 1.0
+STALL_WARNING_MS = 100
 
 
 class Worker:
@@ -36,6 +42,9 @@ class Worker:
         self._protocol = _stdio.take()
         self._link = Link(self._protocol.input, self._protocol.output, self.end)
         self._words = _recorder.map_file(os.environ[_recorder.VARIABLE])
+        self._log = _log.Log(_stdio.connect_log(b"l"))
+        self._watchdog = Watchdog(self._words, self._log, self._protocol.input)
+        self._watchdog.start()
         self._loop, self._loop_name = new_loop()
         self._dispatcher: Dispatcher | None = None
         self._exit_status: int | None = None
@@ -62,11 +71,15 @@ class Worker:
             return
         _op, _version, _number, now_ms, body = hello
         config: Mapping[str, Any] = _body.unpack(body)
+        _log.install(self._log, config.get("log_level", "debug"))
         asyncio.set_event_loop(self._loop)
+        self._loop.set_exception_handler(_log_unhandled)
         found = discover(config.get("agents", []))
         self._dispatcher = Dispatcher(self._loop, self._link.emit, self._words, found, config)
         self._dispatcher.set_clock(now_ms)
         self._dispatcher.on_stop = self._stop
+        self._dispatcher.note = _note
+        self._watchdog.watch(self._loop, self._dispatcher, config.get("stall_warning_ms", STALL_WARNING_MS))
         _settle_memory()
         self._link.emit(_ready({**found.outline(), "packages": _packages(), "loop": self._loop_name}))
         self._link.start(self._loop, self._dispatcher.apply)
@@ -83,12 +96,14 @@ class Worker:
 
     def tear_down(self) -> int:
         """End what runs, close the resources, write what is left; gives the exit status."""
+        self._watchdog.closing = True
         self._link.stop_reading()
         if self._dispatcher is not None and not self._loop.is_closed():
             with contextlib.suppress(Exception):
                 closing = self._dispatcher.close(self._grace_seconds)
                 self._loop.run_until_complete(asyncio.wait_for(closing, self._grace_seconds + 2 * CLOSE_SECONDS))
         self._link.finish()
+        self._log.flush()
         _stdio.flush()
         return self._exit_status or 0
 
@@ -124,3 +139,11 @@ def _settle_memory() -> None:
     gc.freeze()
     first, second, _third = gc.get_threshold()
     gc.set_threshold(first, second, 1_000_000)
+
+
+def _note(message: Message, event: str, error: BaseException | None = None) -> None:
+    structlog.get_logger("pyre").warning(event, exc_info=error, **message.labels())
+
+
+def _log_unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    structlog.get_logger("pyre").error(context.get("message", "unhandled error"), exc_info=context.get("exception"))
