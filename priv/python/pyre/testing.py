@@ -1,0 +1,311 @@
+"""Runs one agent class in a test, without the BEAM: the same dispatch, validation, commits and rollbacks.
+
+    with pyre.testing.run(Watcher, id="root", args={"path": "/"}, peers={"desk": {"report": lambda **_: None}}) as agent:
+        assert agent.call("check") < 0.9
+        assert agent.state.warned is False
+
+Other agents are faked: a peer is a dict from handler names to functions, or any object with methods of these names.
+Values go through bytes, as they do in a real instance, so nothing is shared with the agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+import inspect
+import itertools
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pyre import _body, _recorder, _wire, errors
+from pyre._convert import dump
+from pyre._discovery import find_resources
+from pyre._dispatch import Dispatcher
+from pyre._failure import failure_body, own_body, rejection_body
+from pyre._handlers import AgentClass, compile_agent
+from pyre._resources import opens_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from pyre.agent import Agent
+
+__all__ = ["RunningAgent", "Sent", "run"]
+
+CALL_SECONDS = 5.0
+HANDLE = 1
+GONE = {_wire.STATUS_FAILED, _wire.STATUS_REJECTED, _wire.STATUS_CANCELLED, _wire.STATUS_UNUSABLE}
+
+
+class Sent(NamedTuple):
+    """Something the agent asked for: a call, cast, spawn or stop."""
+
+    kind: str
+    target: str
+    handler: str
+    args: dict[str, Any]
+
+
+class _Timer(NamedTuple):
+    due: float
+    order: int
+    key: bytes
+    handler: bytes
+    args: bytes
+
+
+@dataclass(slots=True)
+class _Catalogue:
+    classes: dict[bytes, AgentClass] = field(default_factory=dict)
+    resources: dict[str, Callable[..., Any]] = field(default_factory=dict)
+
+
+def run(
+    kind: type[Agent],
+    *,
+    id: str = "agent",  # noqa: A002
+    args: Mapping[str, Any] | None = None,
+    peers: Mapping[str, Any] | None = None,
+    resources: Mapping[str, Any] | None = None,
+) -> RunningAgent:
+    """Make a context manager that starts an agent on entry, and stops it on exit.
+
+    `resources` gives values that stand in for what the `@resource` functions of these names would open.
+    """
+    return RunningAgent(kind, id, args or {}, peers or {}, resources or {})
+
+
+class RunningAgent:
+    """One agent under test. Its methods block until the handler has ended; use it outside a running event loop."""
+
+    def __init__(
+        self,
+        kind: type[Agent],
+        id: str,  # noqa: A002
+        args: Mapping[str, Any],
+        peers: Mapping[str, Any],
+        resources: Mapping[str, Any],
+    ) -> None:
+        """Compile the class; nothing runs yet."""
+        self.id = id
+        self.sent: list[Sent] = []
+        self.failures: list[errors.PyreError] = []
+        self.now = 0.0
+        self._peers = dict(peers)
+        self._known = {id, *peers}
+        self._args = _body.pack(dump(dict(args)))
+        self._kind, catalogue = _compiled(kind, resources)
+        self._committed = b""
+        self._epoch = 0
+        self._holds = False
+        self._failed = False
+        self._numbers = itertools.count(1)
+        self._orders = itertools.count(1)
+        self._timers: list[_Timer] = []
+        self._waiting: dict[int, asyncio.Future[tuple[Any, ...]]] = {}
+        self._loop = asyncio.new_event_loop()
+        self._dispatcher = Dispatcher(self._loop, self._receive, _recorder.blank(), catalogue, {})
+        self._dispatcher.set_clock(0)
+
+    def __enter__(self) -> Self:
+        """Start the agent; raises what its start arguments or `on_start` raise."""
+        try:
+            self._start()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the agent, and close what it opened."""
+        try:
+            if self._holds and self._kind.on_stop is not None:
+                self._answer_of(self._deliver(_wire.KIND_ON_STOP, b"", b""))
+        finally:
+            self._close()
+
+    @property
+    def state(self) -> Any:  # noqa: ANN401
+        """A copy of what was committed last."""
+        return self._kind.state.load(self._committed) if self._committed else None
+
+    @property
+    def timers(self) -> list[tuple[float, str]]:
+        """What `ctx.after` has set and is still to come: seconds from now, and the handler."""
+        return [(timer.due - self.now, timer.handler.decode()) for timer in sorted(self._timers)]
+
+    def call(self, handler: str, /, *, args: Mapping[str, Any] | None = None, **named: Any) -> Any:  # noqa: ANN401
+        """Call a handler as another agent would; gives its reply, or raises what the caller would see."""
+        body = _body.pack(dump({**(args or {}), **named}))
+        return self._answer_of(self._message(_wire.KIND_CALL, handler.encode(), body))
+
+    def cast(self, handler: str, /, *, args: Mapping[str, Any] | None = None, **named: Any) -> None:  # noqa: ANN401
+        """Send a message that nobody waits for; what goes wrong is added to `failures`."""
+        self._send(_wire.KIND_CAST, handler.encode(), _body.pack(dump({**(args or {}), **named})))
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass for `ctx.after`: what is due by then is handled, in order."""
+        until = self.now + seconds
+        while self._timers and self._timers[0].due <= until:
+            timer = heapq.heappop(self._timers)
+            self.now = timer.due
+            self._send(_wire.KIND_TIMER, timer.handler, timer.args)
+        self.now = until
+
+    def restart(self) -> None:
+        """Restart the agent: a new activation from the committed state, and `on_start` again."""
+        self._start()
+
+    # --- The BEAM's part ---
+
+    def _start(self) -> None:
+        self._activate()
+        # Also without `on_start`: a start argument that doesn't fit shows here, and the state is committed.
+        self._answer_of(self._deliver(_wire.KIND_ON_START, b"", b""))
+
+    def _activate(self) -> None:
+        self._failed = False
+        self._epoch += 1
+        name, id_ = self._kind.name.encode(), self.id.encode()
+        self._apply(_wire.OP_ACTIVATE, HANDLE, self._epoch, name, id_, self._committed, self._args, 0)
+        self._holds = True
+
+    def _apply(self, *envelope: Any) -> None:  # noqa: ANN401
+        self._dispatcher.apply([envelope])
+
+    def _send(self, kind: int, handler: bytes, args: bytes) -> None:
+        try:
+            self._answer_of(self._message(kind, handler, args))
+        except errors.PyreError as exc:
+            self.failures.append(exc)
+
+    def _message(self, kind: int, handler: bytes, args: bytes) -> tuple[Any, ...]:
+        if self._failed:
+            self._start()
+        elif not self._holds:
+            self._activate()
+        return self._deliver(kind, handler, args)
+
+    def _deliver(self, kind: int, handler: bytes, args: bytes) -> tuple[Any, ...]:
+        number = next(self._numbers)
+        done = self._waiting[number] = self._loop.create_future()
+        self._apply(_wire.OP_DELIVER, number, HANDLE, self._epoch, kind, handler, args, 0, number)
+        try:
+            return self._loop.run_until_complete(asyncio.wait_for(asyncio.shield(done), CALL_SECONDS))
+        except TimeoutError:
+            self._apply(_wire.OP_CANCEL, number)
+            self._loop.run_until_complete(done)
+            self._holds = False
+            text = f"{handler.decode() or 'a hook'} didn't end within {CALL_SECONDS:g} s"
+            raise errors.CallTimeout(text, {"committed": False}) from None
+
+    def _answer_of(self, done: tuple[Any, ...]) -> Any:  # noqa: ANN401
+        status, body, state, effects = done
+        if status != _wire.STATUS_DONE:
+            self._holds = status not in GONE
+            self._failed = status == _wire.STATUS_FAILED
+            raise errors.from_body(_body.unpack(body))
+        if state:
+            self._committed = state
+        for _kind, key, delay_ms, handler, args in effects:
+            self._set_timer(key, delay_ms, handler, args)
+        return _body.unpack(body)
+
+    def _set_timer(self, key: bytes, delay_ms: int, handler: bytes, args: bytes) -> None:
+        self._timers = [timer for timer in self._timers if timer.key != key]
+        heapq.heapify(self._timers)
+        heapq.heappush(self._timers, _Timer(self.now + delay_ms / 1000, next(self._orders), key, handler, args))
+
+    def _receive(self, envelope: tuple[Any, ...]) -> None:
+        if envelope[0] == _wire.OP_DONE:
+            _, number, *rest = envelope
+            self._waiting.pop(number).set_result(tuple(rest))
+        elif envelope[0] == _wire.OP_REQUEST:
+            # In a context of its own, or the peer's tasks would belong to the agent's message.
+            self._loop.call_soon(self._begin_request, envelope, context=contextvars.Context())
+
+    def _begin_request(self, envelope: tuple[Any, ...]) -> None:
+        self._loop.create_task(self._serve(*envelope[2:]))
+
+    async def _serve(self, ref: int, verb: int, target: bytes, name: bytes, body: bytes, _timeout_ms: int) -> None:  # noqa: PLR0913, PLR0917
+        try:
+            reply = await self._serving[verb](self, target.decode(), name.decode(), body)
+            status, answer = _wire.RESULT_DONE, _body.pack(dump(reply))
+        except errors.RemoteError as exc:
+            status, answer = _wire.RESULT_ERROR, _body.pack(errors.to_body(exc))
+        except errors.PyreError as exc:
+            status, answer = _wire.RESULT_ERROR, own_body(exc)
+        except errors.Reject as exc:
+            status, answer = _wire.RESULT_ERROR, rejection_body(exc)
+        except Exception as exc:  # noqa: BLE001  # a peer that raises is part of the test
+            status, answer = _wire.RESULT_ERROR, failure_body(exc)
+        self._apply(_wire.OP_RESULT, ref, status, answer)
+
+    async def _serve_call(self, target: str, name: str, body: bytes) -> Any:  # noqa: ANN401
+        self.sent.append(Sent("call", target, name, _body.unpack(body)))
+        if target == self.id:
+            raise errors.Deadlock(f"{target!r} called itself", {"chain": [target, target]})
+        return await self._ask_peer(target, name, body)
+
+    async def _serve_cast(self, target: str, name: str, body: bytes) -> None:
+        self.sent.append(Sent("cast", target, name, _body.unpack(body)))
+        if target in self._peers:
+            await self._ask_peer(target, name, body)
+        elif target not in self._known:
+            raise errors.NotFound(f"no agent has the id {target!r}: put it into peers")
+
+    async def _serve_spawn(self, target: str, name: str, body: bytes) -> str:
+        made = target or f"{name}-{len(self.sent) + 1}"
+        self.sent.append(Sent("spawn", made, name, _body.unpack(body)["args"]))
+        if made in self._known:
+            raise errors.AlreadyStarted(f"an agent has the id {made!r} already")
+        self._known.add(made)
+        return made
+
+    async def _serve_stop(self, target: str, _name: str, _body: bytes) -> None:
+        self.sent.append(Sent("stop", target, "", {}))
+        if target not in self._known:
+            raise errors.NotFound(f"no agent has the id {target!r}")
+        self._known.discard(target)
+        self._peers.pop(target, None)
+
+    async def _serve_commit(self, _target: str, _name: str, body: bytes) -> None:
+        self._committed = body
+
+    async def _ask_peer(self, target: str, name: str, body: bytes) -> Any:  # noqa: ANN401
+        if target not in self._peers:
+            raise errors.NotFound(f"no agent has the id {target!r}: put it into peers")
+        peer = self._peers[target]
+        function = peer.get(name) if isinstance(peer, dict) else getattr(peer, name, None)
+        if function is None:
+            raise errors.UnknownHandler(f"the peer {target!r} has no handler {name!r}")
+        reply = function(**_body.unpack(body))
+        return await reply if inspect.isawaitable(reply) else reply
+
+    _serving = {  # noqa: RUF012  # a table of the methods above
+        _wire.VERB_CALL: _serve_call,
+        _wire.VERB_CAST: _serve_cast,
+        _wire.VERB_SPAWN: _serve_spawn,
+        _wire.VERB_STOP: _serve_stop,
+        _wire.VERB_COMMIT: _serve_commit,
+    }
+
+    def _close(self) -> None:
+        self._loop.run_until_complete(self._dispatcher.close(0.0))
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+
+
+def _compiled(kind: type[Agent], fakes: Mapping[str, Any]) -> tuple[AgentClass, _Catalogue]:
+    module = sys.modules[kind.__module__]
+    functions = dict(find_resources(module))
+    types = {opens_type(function): name for name, function in functions.items()}
+    functions.update({name: (lambda value=value: value) for name, value in fakes.items()})
+    compiled = compile_agent(kind, module.__file__ or "", types)
+    return compiled, _Catalogue({compiled.name.encode(): compiled}, functions)
