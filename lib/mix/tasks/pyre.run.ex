@@ -1,0 +1,172 @@
+defmodule Mix.Tasks.Pyre.Run do
+  @shortdoc "Runs the agents of a directory and shows what they do"
+
+  @moduledoc """
+  Runs the agents of a directory and shows what they do.
+
+      mix pyre.run [--agents DIRECTORY] [--seconds N] [--workers N] [--python PATH] [--verbose]
+
+  Agents with `autostart` are started. The status is one live line in a terminal, and a plain line every few seconds where the
+  output is not one. After `--seconds`, or on SIGTERM, the instance drains and a report is printed.
+
+    * `--agents` - the directory of the agent files; the watch fleet in `priv/python/examples/watch` by default. May
+      be given more than once
+    * `--seconds` - how long to run; until it is stopped by default
+    * `--workers` - how many interpreters; one per core by default
+    * `--python` - the interpreter to start
+    * `--verbose` - shows log lines from info upwards, not only warnings
+
+  An agent class takes part in the display by two handlers of an autostart agent: `status`, which returns a dict of labels and
+  figures for the live line, and `report`, which returns the text that is printed at the end.
+  """
+
+  use Mix.Task
+
+  alias Pyre.{Classes, Console, Instance}
+
+  @instance Pyre.Run
+  @tick_ms 1_000
+  @plain_every 5
+  @handler_timeout_ms 2_000
+  @ready_timeout_ms 60_000
+
+  @switches [
+    agents: :keep,
+    seconds: :integer,
+    workers: :integer,
+    python: :string,
+    verbose: :boolean,
+    help: :boolean
+  ]
+
+  @impl Mix.Task
+  def run(argv) do
+    {opts, rest, invalid} = OptionParser.parse(argv, strict: @switches, aliases: [h: :help])
+
+    cond do
+      opts[:help] ->
+        Mix.shell().info(@moduledoc)
+
+      invalid != [] ->
+        Mix.raise("unknown or wrong option #{invalid |> hd() |> elem(0)}; see mix help pyre.run")
+
+      rest != [] ->
+        Mix.raise("unexpected argument #{inspect(hd(rest))}; see mix help pyre.run")
+
+      true ->
+        run_agents(opts)
+    end
+  end
+
+  defp run_agents(opts) do
+    Mix.Task.run("app.start")
+    task = self()
+    {:ok, _id} = System.trap_signal(:sigterm, fn -> send(task, :stop) && :ok end)
+    configure_log(opts)
+    directories = directories(opts)
+    {:ok, supervisor} = Pyre.start_link(instance_options(opts, directories))
+    Process.unlink(supervisor)
+
+    try do
+      await_ready(directories)
+      if opts[:seconds], do: Process.send_after(self(), :stop, opts[:seconds] * 1_000)
+      watch()
+    after
+      Supervisor.stop(supervisor, :shutdown, :infinity)
+    end
+  end
+
+  defp directories(opts) do
+    directories =
+      case Keyword.get_values(opts, :agents) do
+        [] -> [Path.join(:code.priv_dir(:pyre), "python/examples/watch")]
+        given -> given
+      end
+
+    for directory <- directories,
+        not File.dir?(directory),
+        do: Mix.raise("there is no directory #{directory}")
+
+    directories
+  end
+
+  defp instance_options(opts, directories) do
+    [name: @instance, agents: directories] ++ Keyword.take(opts, [:workers, :python])
+  end
+
+  defp await_ready(directories) do
+    with {:error, error} <- Pyre.await_ready(@instance, @ready_timeout_ms),
+         do: Mix.raise(Exception.message(error))
+
+    instance = Instance.fetch!(@instance)
+
+    if Classes.names(instance) == [],
+      do:
+        Mix.raise(
+          "no agent class was found in #{Enum.join(directories, ", ")}; an agent is a subclass of pyre.Agent in a .py file there"
+        )
+  end
+
+  ## The display
+
+  defp watch do
+    started_ms = System.monotonic_time(:millisecond)
+    first = Console.sample(@instance, %{})
+    Process.send_after(self(), :tick, @tick_ms)
+    last = tick(first, started_ms, 0)
+    clear_line()
+    for text <- ask_all("report"), do: IO.puts(text)
+    IO.puts(Console.totals(last, started_ms))
+  end
+
+  defp tick(previous, started_ms, count) do
+    receive do
+      :stop ->
+        Console.sample(@instance, previous.fleet)
+
+      :tick ->
+        Process.send_after(self(), :tick, @tick_ms)
+        fleet = "status" |> ask_all() |> Enum.filter(&is_map/1) |> Enum.reduce(%{}, &Map.merge/2)
+        now = Console.sample(@instance, fleet)
+        previous |> Console.status(now, started_ms) |> show(count)
+        tick(now, started_ms, count + 1)
+    end
+  end
+
+  # What autostart agents say of the fleet. One that is slow or failing is left out, not waited for.
+  defp ask_all(handler) do
+    instance = Instance.fetch!(@instance)
+
+    for class <- Classes.all(instance),
+        is_map_key(class["handlers"], handler),
+        [id, _args] <- class["autostart"],
+        {:ok, reply} <- [Pyre.call(@instance, id, handler, %{}, timeout: @handler_timeout_ms)],
+        do: reply
+  end
+
+  defp show(line, count) do
+    cond do
+      terminal?() -> IO.write("\r\e[2K" <> Console.cut(line, width()))
+      rem(count, @plain_every) == 0 -> IO.puts(line)
+      true -> :ok
+    end
+  end
+
+  defp clear_line, do: if(terminal?(), do: IO.write("\r\e[2K"))
+
+  # The wrapper that starts this task detaches it from the terminal, so it is told what there is.
+  defp terminal?, do: System.get_env("PYRE_TTY") == "1"
+
+  defp width do
+    case Integer.parse(System.get_env("PYRE_COLUMNS", "")) do
+      {columns, ""} when columns > 10 -> columns
+      _unknown -> 100
+    end
+  end
+
+  defp configure_log(opts) do
+    Logger.configure(level: if(opts[:verbose], do: :info, else: :warning))
+    clear = if terminal?(), do: "\r\e[2K", else: ""
+    Logger.configure_backend(:console, format: clear <> "$time [$level] $message\n")
+  end
+end
