@@ -16,7 +16,7 @@ EVICTED_SHARE = 16  # one sixteenth at a time: a scan of all pays for that many
 class Activation:
     """One agent in this interpreter. Its object is made late: until then only bytes are held."""
 
-    __slots__ = ("agent", "args", "committed", "dropped", "epoch", "id", "kind", "running", "used")
+    __slots__ = ("agent", "args", "committed", "dropped", "epoch", "id", "kind", "leaving", "running", "used")
 
     def __init__(self, epoch: int, kind: AgentClass, id: str, committed: bytes, args: bytes) -> None:  # noqa: A002, PLR0913, PLR0917
         """Keep what the BEAM sent; no user code runs."""
@@ -28,6 +28,7 @@ class Activation:
         self.agent: Any = None
         self.running = 0
         self.used = 0
+        self.leaving = False
         self.dropped = False
 
     def materialise(self) -> Any:  # noqa: ANN401
@@ -83,6 +84,7 @@ class Activations:
         """Let go of one; what still runs of it is remembered until it has ended."""
         activation = self._held.pop(handle, None)
         if activation is not None and activation.running:
+            activation.leaving = True
             self._leaving[handle, activation.epoch] = activation
         return activation
 

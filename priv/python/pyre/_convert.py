@@ -20,10 +20,12 @@ import typing
 import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pyre import _body, errors
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["Loader", "Mismatch", "NotPlainError", "dump", "field_loaders", "is_struct", "loader"]
+__all__ = ["Loader", "Mismatch", "NotPlainError", "dump", "field_loaders", "is_struct", "loader", "pack"]
 
 PLAIN = (type(None), bool, int, float, str, bytes)
 SHOWN_CHARACTERS = 80
@@ -453,6 +455,13 @@ _BY_KIND: list[tuple[Callable[[type], bool], Callable[[Any], Loader]]] = [
 
 # --- The way back ---
 
+
+def pack(value: Any) -> bytes:  # noqa: ANN401
+    """Encode a value; what isn't plain is converted only when it has to be."""
+    try:
+        return _body.pack(value)
+    except errors.EncodeError:
+        return _body.pack(dump(value))
 
 def dump(value: Any) -> Any:  # noqa: ANN401
     """Turn what has a plain form into it, all the way down; what has none stays, for the encoder to name."""

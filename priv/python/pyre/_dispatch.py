@@ -11,23 +11,22 @@ import importlib
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pyre import _body, _wire, errors
+from pyre import _wire, errors
 from pyre._activations import Activation, Activations
-from pyre._convert import dump
-from pyre._failure import own_body, traceback_text
+from pyre._failure import own_body
 from pyre._handlers import AgentClass, HandlerSpec, compile_function
 from pyre._message import CURRENT, FunctionRun, Message
 from pyre._requests import Requests
 from pyre._resources import Resources
 from pyre._threads import MAX_THREADS, Threads
-from pyre.agent import HandlerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["Catalogue", "Dispatcher"]
 
-NIL = b"\xc0"
+DONE = _wire.OP_DONE
+ON_START = _wire.KIND_ON_START
 GONE = {_wire.STATUS_FAILED, _wire.STATUS_REJECTED, _wire.STATUS_CANCELLED, _wire.STATUS_UNUSABLE}
 MAX_ACTIVATIONS = 50_000
 NS_PER_MS = 1_000_000
@@ -43,23 +42,6 @@ class Catalogue(Protocol):
     @property
     def resources(self) -> Mapping[str, Callable[..., Any]]:
         """The resource functions by name."""
-
-
-async def _nothing() -> None:
-    """Stand in for a hook that a class doesn't have."""
-
-
-NO_HOOK = HandlerSpec(
-    name="",
-    function=_nothing,
-    options=HandlerOptions(),
-    is_async=True,
-    params=(),
-    is_open=False,
-    bind=lambda args: args,
-    start=lambda _agent, _message, _args: _nothing(),
-    keeps_state=True,
-)
 
 
 class Dispatcher:
@@ -134,7 +116,7 @@ class Dispatcher:
         if activation is None or activation.epoch != epoch:
             self._answer_unheld(number, handle, epoch)
             return
-        spec = activation.kind.handlers.get(name) if kind < _wire.KIND_ON_START else _hook(activation, kind)
+        spec = activation.kind.handlers.get(name) if kind < ON_START else _hook(activation, kind)
         if spec is None:
             self._answer(number, _wire.STATUS_REFUSED, _unknown_handler(activation, name))
             return
@@ -143,7 +125,7 @@ class Dispatcher:
         deadline_ns = deadline_ms * NS_PER_MS + self._offset_ns if deadline_ms else 0
         message = Message(self, number, handle, activation, spec, args, deadline_ns, extra)
         self.running[number] = message
-        message.task = asyncio.Task(message, loop=self.loop, name="pyre-message")  # type: ignore[arg-type]
+        message.begin()
 
     def _answer_unheld(self, number: int, handle: int, epoch: int) -> None:
         unusable = self._unusable.get(handle)
@@ -157,7 +139,7 @@ class Dispatcher:
         deadline_ns = deadline_ms * NS_PER_MS + self._offset_ns if deadline_ms else 0
         message = FunctionRun(self, number, (module.decode(), function.decode()), args, deadline_ns)
         self.running[number] = message
-        message.task = asyncio.Task(message, loop=self.loop, name="pyre-run")  # type: ignore[arg-type]
+        message.begin()
 
     def _cancel(self, envelope: tuple[Any, ...]) -> None:
         _, number = envelope
@@ -193,41 +175,43 @@ class Dispatcher:
 
     # --- What messages tell ---
 
-    def pack(self, value: Any) -> bytes:  # noqa: ANN401, PLR6301
-        """Write a reply; what isn't plain is converted only when it has to be."""
-        if value is None:
-            return NIL
-        try:
-            return _body.pack(value)
-        except errors.EncodeError:
-            return _body.pack(dump(value))
-
-    def done(self, message: Message, status: int, rest: tuple[bytes, Any, Any]) -> None:
+    def done(self, message: Message, status: int, body: bytes, state: Any, effects: Any) -> None:  # noqa: ANN401, PLR0913, PLR0917
         """Answer a message whose handler has ended."""
-        self.running.pop(message.number, None)
-        self.emit((_wire.OP_DONE, message.number, status, *rest))
+        number = message.number
+        self.running.pop(number, None)
+        self.emit((DONE, number, status, body, state, effects))
         activation = message.activation
-        if activation is None:
-            return
-        if status in GONE and (status == _wire.STATUS_FAILED or message.spec.keeps_state or status == _wire.STATUS_UNUSABLE):
-            self._let_go(message.handle, activation)
-        self.release(message)
+        if activation is not None:
+            if status:
+                self._let_go(message, status)
+            activation.running -= 1
+            if activation.leaving:
+                self._left(message.handle, activation)
 
     def hold(self, message: Message) -> None:
-        """A thread began to work for the message's activation."""
+        """Take note that a thread works for the message's activation."""
         if message.activation is not None:
             message.activation.running += 1
 
     def release(self, message: Message) -> None:
-        """A message or a thread has ended; the last one lets the activation go."""
+        """Take note that a thread let go of the message's activation."""
         activation = message.activation
-        if activation is None:
-            return
-        activation.running -= 1
-        if not activation.running and self.activations.leaving(message.handle, activation.epoch) is activation:
-            self.activations.forget(message.handle, activation.epoch)
+        if activation is not None:
+            activation.running -= 1
+            if activation.leaving:
+                self._left(message.handle, activation)
+
+    def _left(self, handle: int, activation: Activation) -> None:
+        if not activation.running:
+            self.activations.forget(handle, activation.epoch)
             if activation.dropped:
-                self.emit((_wire.OP_DROPPED, message.handle, activation.epoch))
+                self.emit((_wire.OP_DROPPED, handle, activation.epoch))
+
+    def _let_go(self, message: Message, status: int) -> None:
+        # A handler that ran on a snapshot spoiled nothing, unless the whole agent restarts.
+        spoiled = status in {_wire.STATUS_FAILED, _wire.STATUS_UNUSABLE} or not message.spec.options.interleave
+        if status in GONE and spoiled and self.activations.get(message.handle) is message.activation:
+            self.activations.remove(message.handle)
 
     def find_function(self, module: str, function: str) -> HandlerSpec:  # noqa: PLR6301
         """Find what RUN names; imports its module where nobody did before."""
@@ -256,17 +240,13 @@ class Dispatcher:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.resources.close(), timeout=1.0)
 
-    def _let_go(self, handle: int, activation: Activation) -> None:
-        if self.activations.get(handle) is activation:
-            self.activations.remove(handle)
-
     def _answer(self, number: int, status: int, body: bytes) -> None:
         self.emit((_wire.OP_DONE, number, status, body, [], []))
 
 
 def _hook(activation: Activation, kind: int) -> HandlerSpec:
     hook = activation.kind.on_start if kind == _wire.KIND_ON_START else activation.kind.on_stop
-    return hook or NO_HOOK
+    return hook or activation.kind.no_hook
 
 
 def _unknown_handler(activation: Activation, name: bytes) -> bytes:

@@ -57,7 +57,7 @@ class HandlerSpec:
     is_open: bool
     bind: Bind
     start: Start
-    keeps_state: bool
+    write_state: Callable[[Any], bytes] | None
 
     def outline(self) -> dict[str, Any]:
         """Describe it for READY."""
@@ -81,6 +81,7 @@ class AgentClass:
     handlers: dict[bytes, HandlerSpec]
     on_start: HandlerSpec | None
     on_stop: HandlerSpec | None
+    no_hook: HandlerSpec
     state: StateKind
     autostart: list[list[Any]]
     snapshot_kind: type[Agent]
@@ -103,18 +104,19 @@ class AgentClass:
 
 def compile_agent(kind: type[Agent], file: str, resource_types: Mapping[Any, str]) -> AgentClass:
     """Compile one agent class; raises HandlerError or TypeError that names what can't be offered."""
+    state = _state_kind(kind)
     handlers = [
-        _compile(kind, function, options, resource_types)
-        for function, options in _marked_functions(kind)
+        _compile(kind, function, options, state, resource_types) for function, options in _marked_functions(kind)
     ]
     return AgentClass(
         name=kind.__name__,
         kind=kind,
         file=file,
         handlers={spec.name.encode(): spec for spec in handlers},
-        on_start=_hook(kind, "on_start", resource_types),
-        on_stop=_hook(kind, "on_stop", resource_types),
-        state=_state_kind(kind),
+        on_start=_hook(kind, "on_start", state, resource_types),
+        on_stop=_hook(kind, "on_stop", state, resource_types),
+        no_hook=_compile(kind, _nothing, HandlerOptions(), state, {}),
+        state=state,
         autostart=_autostart(kind),
         snapshot_kind=_snapshot_kind(kind),
     )
@@ -141,9 +143,15 @@ def _marked_functions(kind: type[Agent]) -> Iterator[tuple[Callable[..., Any], H
             yield function, options
 
 
-def _hook(kind: type[Agent], name: str, resource_types: Mapping[Any, str]) -> HandlerSpec | None:
+def _hook(
+    kind: type[Agent], name: str, state: StateKind, resource_types: Mapping[Any, str]
+) -> HandlerSpec | None:
     function = getattr(kind, name, None)
-    return _compile(kind, function, HandlerOptions(name=name), resource_types) if function else None
+    return _compile(kind, function, HandlerOptions(name=name), state, resource_types) if function else None
+
+
+async def _nothing(_agent: Agent) -> None:
+    """Stand in for a hook that a class doesn't have: its state is made and committed all the same."""
 
 
 def _autostart(kind: type[Agent]) -> list[list[Any]]:
@@ -171,7 +179,11 @@ def _snapshot_kind(kind: type[Agent]) -> type[Agent]:
 
 
 def _compile(
-    kind: type[Agent], function: Callable[..., Any], options: HandlerOptions, resource_types: Mapping[Any, str]
+    kind: type[Agent],
+    function: Callable[..., Any],
+    options: HandlerOptions,
+    state: StateKind,
+    resource_types: Mapping[Any, str],
 ) -> HandlerSpec:
     name = options.name or function.__name__
     try:
@@ -191,7 +203,7 @@ def _compile(
         is_open=shape.rest is not None,
         bind=_bind(shape.params, shape.rest),
         start=start,
-        keeps_state=not (options.readonly or options.interleave),
+        write_state=None if options.readonly or options.interleave else state.write,
     )
 
 
@@ -206,7 +218,7 @@ def compile_function(function: Callable[..., Any]) -> HandlerSpec:
         return await message.in_thread(function, *positional, **named)
 
     name = getattr(function, "__qualname__", repr(function))
-    return HandlerSpec(name, function, HandlerOptions(), is_async, (), True, lambda args: args, start, False)  # noqa: FBT003
+    return HandlerSpec(name, function, HandlerOptions(), is_async, (), True, lambda args: args, start, None)
 
 
 class _Shape(NamedTuple):
@@ -256,6 +268,8 @@ def _bind(params: tuple[Param, ...], rest: Loader | None) -> Bind:
 
     def bind(args: dict[str, Any]) -> dict[str, Any]:
         # Converts in place: `args` was unpacked for this message alone.
+        if type(args) is not dict:
+            raise errors.InvalidArgs(f"expected a map of arguments, got {type(args).__name__}")
         seen = 0
         for name, exact, load, required in fields:
             if name in args:

@@ -16,7 +16,9 @@ import functools
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from pyre import _body, _wire, errors
+from pyre import _wire, errors
+from pyre._body import unpack
+from pyre._convert import pack
 from pyre._failure import failure_body, own_body, rejection_body
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ __all__ = ["CURRENT", "FunctionRun", "Message"]
 
 CURRENT: contextvars.ContextVar[Message] = contextvars.ContextVar("pyre_message")
 
-EMPTY_ARGS = (b"\x80", b"")
+NIL = b"\xc0"
 BEGUN, RUNNING, SINCE = 1, 2, 3
 
 
@@ -46,26 +48,33 @@ class Answered(Exception):  # noqa: N818  # ends a message early, with its answe
         self.body = body
 
 
+class _Side:
+    """What few messages need, and so is made when the first of it is."""
+
+    __slots__ = ("cancelling", "children", "effects", "thread_waits")
+
+    def __init__(self) -> None:
+        self.cancelling = False
+        self.children: set[asyncio.Task[Any]] = set()
+        self.effects: list[tuple[Any, ...]] = []
+        self.thread_waits: list[concurrent.futures.Future[Any]] = []
+
+
 class Message:
     """A DELIVER from its arrival to its DONE; a coroutine to asyncio."""
 
     __slots__ = (
         "_inner",
+        "_side",
         "activation",
         "args",
-        "cancelling",
-        "children",
         "deadline_ns",
         "dispatcher",
-        "effects",
-        "ended",
         "extra",
         "handle",
         "number",
         "spec",
         "task",
-        "thread_waits",
-        "words",
     )
 
     def __init__(  # noqa: PLR0913, PLR0917  # the hot path; a struct between would cost more than it tells
@@ -88,20 +97,19 @@ class Message:
         self.args = args
         self.deadline_ns = deadline_ns
         self.extra = extra
-        self.words = dispatcher.words
-        self.effects: list[tuple[Any, ...]] | None = None
-        self.children: set[asyncio.Task[Any]] | None = None
         self.task: asyncio.Task[Any] | None = None
-        self.thread_waits: list[concurrent.futures.Future[Any]] = []
-        self.ended = False
-        self.cancelling = False
         self._inner: Any = None
+        self._side: _Side | None = None
+
+    def begin(self) -> None:
+        """Put it into the loop; messages take their first steps in the order of these calls."""
+        self.task = asyncio.Task(self, loop=self.dispatcher.loop, name="pyre-message")
 
     # --- The coroutine protocol: asyncio calls these, on the loop's thread ---
 
     def send(self, value: Any) -> Any:  # noqa: ANN401
         """Run one step of the handler."""
-        words = self.words
+        words = self.dispatcher.words
         now_ns = monotonic_ns()
         words[SINCE] = now_ns
         words[RUNNING] = self.number
@@ -115,18 +123,22 @@ class Message:
         except BaseException as exc:  # noqa: BLE001  # SystemExit in a handler is the handler's failure
             self._fail(exc)
         else:
-            words[RUNNING] = 0
-            if self.dispatcher.watched is not None:
-                self.dispatcher.watched(self)
+            self._leave_loop()
             return waiting
         words[RUNNING] = 0
         if self.dispatcher.watched is not None:
             self.dispatcher.watched(self)
         raise StopIteration
 
+    def _leave_loop(self) -> None:
+        dispatcher = self.dispatcher
+        dispatcher.words[RUNNING] = 0
+        if dispatcher.watched is not None:
+            dispatcher.watched(self)
+
     def throw(self, exc: Any, *rest: Any) -> Any:  # noqa: ANN401
         """Raise an exception, such as a cancellation, inside the handler."""
-        words = self.words
+        words = self.dispatcher.words
         words[SINCE] = monotonic_ns()
         words[RUNNING] = self.number
         try:
@@ -138,9 +150,9 @@ class Message:
         except BaseException as failure:  # noqa: BLE001
             self._fail(failure)
         else:
-            words[RUNNING] = 0
+            self._leave_loop()
             return waiting
-        words[RUNNING] = 0
+        self._leave_loop()
         raise StopIteration
 
     def close(self) -> None:
@@ -159,11 +171,11 @@ class Message:
             self._refuse(errors.Deadline(f"expired {(now_ns - self.deadline_ns) // 1_000_000} ms before it could begin"))
         spec = self.spec
         try:
-            args = spec.bind({} if self.args in EMPTY_ARGS else _body.unpack(self.args))
+            args = spec.bind(unpack(self.args) if self.args else {})
         except errors.PyreError as exc:
             self._refuse(exc)
         self.args = b""
-        self.words[BEGUN] = self.number
+        self.dispatcher.words[BEGUN] = self.number
         CURRENT.set(self)
         agent = self.activation.agent
         if agent is None or spec.options.interleave:
@@ -185,24 +197,21 @@ class Message:
     # --- The end ---
 
     def _succeed(self, result: Any) -> None:  # noqa: ANN401
+        state: Any = []
         try:
-            body = self.dispatcher.pack(result)
-            state: Any = self._changed_state() if self.spec.keeps_state else []
+            body = NIL if result is None else pack(result)
+            write = self.spec.write_state
+            if write is not None:
+                activation = self.activation
+                data = write(activation.agent.state)
+                if data != activation.committed:
+                    state = activation.committed = data
         except errors.PyreError as exc:
             self._finish(_wire.STATUS_FAILED, own_body(exc))
-            return
         except BaseException as exc:  # noqa: BLE001  # a property or validator of the user's
             self._finish(_wire.STATUS_FAILED, failure_body(exc))
-            return
-        self._finish(_wire.STATUS_DONE, body, state)
-
-    def _changed_state(self) -> Any:  # noqa: ANN401
-        activation = self.activation
-        data = activation.kind.state.dump(activation.agent.state)
-        if data == activation.committed:
-            return []
-        activation.committed = data
-        return data
+        else:
+            self._finish(0, body, state)
 
     def _fail(self, exc: BaseException) -> None:
         if isinstance(exc, Answered):
@@ -219,14 +228,15 @@ class Message:
         return self.spec.options.raises if self.spec is not None else ()
 
     def _finish(self, status: int, body: bytes, state: Any = ()) -> None:  # noqa: ANN401
-        self.ended = True
-        self._inner = None
-        self.task = None
-        effects: Any = self.effects if self.effects and status == _wire.STATUS_DONE else []
-        self.dispatcher.done(self, status, (body, state or [], effects))
-        if self.children:
-            self._end_children(self.children)
-        for wait in self.thread_waits:
+        self._inner = self.task = None
+        side = self._side
+        if side is None:
+            self.dispatcher.done(self, status, body, state or [], [])
+            return
+        effects: Any = side.effects if side.effects and status == _wire.STATUS_DONE else []
+        self.dispatcher.done(self, status, body, state or [], effects)
+        self._end_children(side.children)
+        for wait in side.thread_waits:
             if not wait.done():
                 wait.set_exception(errors.Cancelled(f"{self.name} has ended"))
 
@@ -238,7 +248,22 @@ class Message:
             names = ", ".join(sorted(task.get_name() for task in left[:5]))
             self.dispatcher.note(self, f"cancelled {len(left)} tasks that the handler left running: {names}")
 
+    def _more(self) -> _Side:
+        if self._side is None:
+            self._side = _Side()
+        return self._side
+
     # --- What the handler asks for ---
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is answered."""
+        return self.task is None
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether it was asked to end."""
+        return self._side is not None and self._side.cancelling
 
     @property
     def name(self) -> str:
@@ -286,16 +311,19 @@ class Message:
         if self.ended:
             task.cancel()
             return
-        if self.children is None:
-            self.children = set()
-        self.children.add(task)
-        task.add_done_callback(self.children.discard)
+        children = self._more().children
+        children.add(task)
+        task.add_done_callback(children.discard)
 
     def cancel(self) -> None:
         """Ask the handler to end."""
-        self.cancelling = True
+        self._more().cancelling = True
         if self.task is not None:
             self.task.cancel()
+
+    def add_thread_wait(self, outcome: concurrent.futures.Future[Any]) -> None:
+        """Remember that the handler's thread waits: it is told when the message ends."""
+        self._more().thread_waits.append(outcome)
 
     def request(self, envelope: tuple[Any, ...], read: Callable[[bytes], Any]) -> Request[Any]:
         """Ask the BEAM."""
@@ -304,18 +332,17 @@ class Message:
     def add_timer(self, key: str | None, delay_ms: int, handler: str, args: bytes) -> None:
         """Set a timer with the commit."""
         self._must_be_writing("set a timer")
-        effects = self.effects if self.effects is not None else []
+        effects = self._more().effects
         # Without a key: unique in the agent, and the same when the message runs again.
         name = key if key is not None else f"{self.message_id}:{len(effects)}"
         effects.append((_wire.EFFECT_TIMER, name.encode(), delay_ms, handler.encode(), args))
-        self.effects = effects
 
     def commit(self) -> Request[None]:
         """Commit the state in the middle of the handler."""
-        if not self.spec.keeps_state:
+        if self.spec.write_state is None:
             raise errors.ReadOnly(f"{self.handler_name} is read-only: it can't commit")
         activation = self.activation
-        data = activation.kind.state.dump(activation.agent.state)
+        data = self.spec.write_state(activation.agent.state)
         if data == activation.committed:
             return self.dispatcher.requests.settled(None)
 
@@ -359,11 +386,11 @@ class FunctionRun(Message):
         if self.deadline_ns and now_ns > self.deadline_ns:
             self._refuse(errors.Deadline("expired before it could begin"))
         try:
-            args = _body.unpack(self.args) if self.args else []
+            args = unpack(self.args) if self.args else []
         except errors.PyreError as exc:
             self._refuse(exc)
         # Finding it may import its module, which is the user's code already.
-        self.words[BEGUN] = self.number
+        self.dispatcher.words[BEGUN] = self.number
         CURRENT.set(self)
         try:
             self.spec = self.dispatcher.find_function(*self.path)

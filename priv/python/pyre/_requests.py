@@ -111,5 +111,5 @@ class Requests:
         if message.ended:
             outcome.set_exception(errors.StaleActivation(f"{message.name} has ended"))
             return
-        message.thread_waits.append(outcome)
+        message.add_thread_wait(outcome)
         self._send(message, envelope, read, outcome)

@@ -13,7 +13,7 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from pyre import _body, errors
-from pyre._convert import Loader, Mismatch, dump, field_loaders, is_struct, loader
+from pyre._convert import Loader, Mismatch, dump, field_loaders, is_struct, loader, pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,9 +29,10 @@ class StateKind:
     def __init__(self, state_class: type | None) -> None:
         """Compile the fields; raises NotPlainError for a field that can't be kept."""
         self.state_class = state_class
+        # Writes a state as bytes; raises EncodeError with the path to what can't be written.
         self.fields: dict[str, tuple[Loader, bool]] = {}
         self._make: Callable[[dict[str, Any]], Any] = lambda _fields: None
-        self._plain: Callable[[Any], Any] = lambda _state: {}
+        self.write: Callable[[Any], bytes] = lambda _state: EMPTY_MAP
         self._load_fields: Callable[[Any], dict[str, Any]] = _checked
         self._guard: type | None = None
         if state_class is not None:
@@ -51,7 +52,7 @@ class StateKind:
     def _compile_foreign(self, state_class: Any) -> None:  # noqa: ANN401
         whole = loader(state_class)
         self._make = whole.load
-        self._plain = dump
+        self.write = pack
         self.fields = _foreign_fields(state_class)
 
     def _compile_dataclass(self, state_class: type) -> None:
@@ -61,7 +62,7 @@ class StateKind:
         self._load_fields = self._checked_fields
         self._guard = _guarded(state_class)
         if compiled:
-            self._plain = _reader(tuple(compiled), all(field.loader.plain for field in compiled.values()))
+            self.write = _writer(tuple(compiled), all(field.loader.plain for field in compiled.values()))
 
     def _checked_fields(self, fields: Any) -> dict[str, Any]:  # noqa: ANN401
         for name in fields:
@@ -106,16 +107,6 @@ class StateKind:
         except (TypeError, ValueError) as exc:
             raise error(f"{what}: {exc}") from exc
 
-    def dump(self, state: Any) -> bytes:  # noqa: ANN401
-        """Write a state as bytes; raises EncodeError with the path to what can't be written."""
-        if state is None:
-            return EMPTY_MAP
-        plain = self._plain(state)
-        try:
-            return _body.pack(plain)
-        except errors.EncodeError:
-            return _body.pack(dump(plain))
-
     def freeze(self, state: Any) -> Any:  # noqa: ANN401
         """Make assignment to a snapshot raise ReadOnly."""
         if self._guard is not None:
@@ -135,15 +126,16 @@ def _checked(fields: Any) -> dict[str, Any]:  # noqa: ANN401
     return {}
 
 
-def _reader(names: tuple[str, ...], plain: bool) -> Callable[[Any], dict[str, Any]]:  # noqa: FBT001
+def _writer(names: tuple[str, ...], plain: bool) -> Callable[[Any], bytes]:  # noqa: FBT001
+    """Make the function that writes a state; it runs for each message of a class with a state."""
+    if not plain:
+        return lambda state: pack({name: dump(getattr(state, name)) for name in names})
     if len(names) == 1:
         (name,) = names
         one = operator.attrgetter(name)
-        read = lambda state: {name: one(state)}  # noqa: E731
-    else:
-        many = operator.attrgetter(*names)
-        read = lambda state: dict(zip(names, many(state), strict=True))  # noqa: E731
-    return read if plain else lambda state: dump(read(state))
+        return lambda state: pack({name: one(state)})
+    many = operator.attrgetter(*names)
+    return lambda state: pack(dict(zip(names, many(state), strict=True)))
 
 
 def _guarded(state_class: type) -> type | None:

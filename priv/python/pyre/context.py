@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from pyre import _body, _wire, errors
-from pyre._convert import dump
+from pyre._convert import pack
 from pyre.agent import Address, Agent
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Context:
     ) -> Request[Address]:
         """Start an agent from its class (or the class's name) and its start arguments; gives its address."""
         name = cls if isinstance(cls, str) else cls.__name__
-        body = _pack({**(options or {}), "args": {**(args or {}), **named}})
+        body = pack({**(options or {}), "args": {**(args or {}), **named}})
         envelope = (_wire.VERB_SPAWN, b"" if id is None else _id(id), name.encode(), body, 0)
         return self._message.request(envelope, _address)
 
@@ -152,14 +152,7 @@ def _id(id: str) -> bytes:  # noqa: A002
 
 
 def _packed(args: Mapping[str, Any] | None, named: dict[str, Any]) -> bytes:
-    return _pack({**args, **named} if args else named)
-
-
-def _pack(value: Any) -> bytes:  # noqa: ANN401
-    try:
-        return _body.pack(value)
-    except errors.EncodeError:
-        return _body.pack(dump(value))
+    return pack({**args, **named} if args else named)
 
 
 def _milliseconds(timeout: float | None) -> int:
