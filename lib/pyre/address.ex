@@ -179,6 +179,14 @@ defmodule Pyre.Address do
     ])
   end
 
+  @doc "The ids of the agents that may be running `on_start` or `on_stop` in a worker."
+  @spec in_transition(Instance.t(), pos_integer()) :: [id()]
+  def in_transition(instance, worker) do
+    :ets.select(instance.agents, [
+      {pattern(%{1 => :"$1", @status => :"$2", @worker => worker}), [{:"/=", :"$2", code(:running)}], [:"$1"]}
+    ])
+  end
+
   @doc "Forgets the address."
   @spec delete(Instance.t(), id()) :: true
   def delete(instance, id), do: :ets.delete(instance.agents, id)

@@ -136,9 +136,8 @@ defmodule Pyre.Agent do
   end
 
   defp fence(state, worker, epoch) do
-    Process.monitor(worker)
     Worker.drop(worker, self(), state.handle, epoch)
-    %{state | phase: :fencing, epoch: epoch, active?: false}
+    %{unwatch(state) | phase: :fencing, epoch: epoch, active?: false, watch: Process.monitor(worker)}
   end
 
   defp start(state) do
@@ -168,6 +167,7 @@ defmodule Pyre.Agent do
   end
 
   defp patience(%{phase: :idle, beside: []}), do: @idle_ms
+  defp patience(%{running: %{watch_at: at}}), do: max(at - Instance.now_ms(), 0)
   defp patience(_state), do: @watch_ms
 
   defp idle(%{phase: :idle, beside: []} = state) do
@@ -318,7 +318,12 @@ defmodule Pyre.Agent do
 
   defp claim_and_deliver(message, state) do
     if Mailbox.claim(state.instance, message.key),
-      do: deliver(message, %{state | phase: :busy, running: message}),
+      do:
+        deliver(message, %{
+          state
+          | phase: :busy,
+            running: Map.put(message, :watch_at, Instance.now_ms() + @watch_ms)
+        }),
       else: next(%{state | mail?: true})
   end
 
@@ -345,12 +350,18 @@ defmodule Pyre.Agent do
     %{state | phase: :waiting, mail?: true}
   end
 
-  defp deliver(message, state) do
-    {state, activation} = activation(state)
-    {_no, worker} = state.worker
-    Instance.count(state.instance, :delivered)
-    Worker.deliver(worker, self(), message.key, wire(message, state), activation)
-    state
+  # The worker's process may have been killed. It is looked at after the claim: if it dies later, its successor finds the
+  # claimed message and tells us.
+  defp deliver(message, %{worker: {_no, worker}} = state) do
+    if Process.alive?(worker) do
+      {state, activation} = activation(state)
+      Instance.count(state.instance, :delivered)
+      Worker.deliver(worker, self(), message.key, wire(message, state), activation)
+      state
+    else
+      error = Error.new(:worker_down, "the process of the worker ended", %{begun: false})
+      worker_down(message.key, false, error, state)
+    end
   end
 
   defp wire(message, state) do
@@ -423,7 +434,7 @@ defmodule Pyre.Agent do
 
   defp finished_beside(Wire.status_evicted(), message, _body, state) do
     Mailbox.unclaim(state.instance, message.key, message.attempt)
-    %{state | mail?: true}
+    next_if_idle(%{state | active?: false})
   end
 
   defp finished_beside(status, message, body, state) do
@@ -550,10 +561,13 @@ defmodule Pyre.Agent do
 
   # Only messages that run long are watched, so that the short ones don't pay for it.
   defp watch(%{running: nil} = state), do: state
-  defp watch(%{running: %{cancelled: true}} = state), do: state
+
+  defp watch(%{running: %{cancelled: true} = message} = state),
+    do: %{state | running: Map.put(message, :watch_at, Instance.now_ms() + @watch_ms)}
 
   defp watch(%{running: message} = state) do
-    message = Map.put_new(message, :since, Instance.now_ms() - @watch_ms)
+    now = Instance.now_ms()
+    message = message |> Map.put_new(:since, now - @watch_ms) |> Map.put(:watch_at, now + @watch_ms)
     state = watch_caller(message, %{state | running: message})
     if overdue?(state.running, state.instance.config), do: cancel_running(state, :timeout), else: state
   end
@@ -587,8 +601,11 @@ defmodule Pyre.Agent do
   defp worker_down(key, _begun?, error, state) do
     {mine, beside} = Enum.split_with(state.beside, &(&1.key == key))
     for message <- mine, do: Ending.interrupted(state, message, error)
-    %{state | beside: beside, mail?: true}
+    next_if_idle(%{state | beside: beside, active?: false})
   end
+
+  defp next_if_idle(%{phase: :idle} = state), do: resume(state)
+  defp next_if_idle(state), do: %{state | mail?: true}
 
   defp worker_lost(state) do
     error = Error.new(:worker_down, "the process of the worker ended", %{begun: true})
@@ -620,9 +637,11 @@ defmodule Pyre.Agent do
     resume(state)
   end
 
-  defp fenced(%{stop: stop} = state) when stop != nil, do: next(%{state | phase: :idle, active?: false})
+  defp fenced(state), do: state |> unwatch() |> begin_again()
 
-  defp fenced(state) do
+  defp begin_again(%{stop: stop} = state) when stop != nil, do: next(%{state | phase: :idle})
+
+  defp begin_again(state) do
     case Address.fetch(state.instance, state.id) do
       {:ok, %{status: :running}} -> resume(state)
       _restarted -> start(state)

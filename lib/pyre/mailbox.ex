@@ -187,11 +187,13 @@ defmodule Pyre.Mailbox do
         {{:_, :"$1", :_, :_, :_, :_, :_, :_, :_}, [{:>, :"$1", 0}], [true]}
       ])
 
-  @doc "Takes a message that has ended out of the mailbox."
+  @doc "Takes a message that has ended out of the mailbox, and counts it out once, whoever else does so too."
   @spec delete(Instance.t(), Address.id(), t()) :: :ok
   def delete(instance, id, %{key: key, args: args}) do
-    :ets.delete(instance.mailbox, key)
-    Address.leave(instance, id, size(args))
+    case :ets.take(instance.mailbox, key) do
+      [_row] -> Address.leave(instance, id, size(args))
+      [] -> :ok
+    end
   end
 
   @doc "Answers every call that nobody has begun, in all mailboxes. The number of messages without a caller that remain."

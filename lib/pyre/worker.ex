@@ -127,7 +127,8 @@ defmodule Pyre.Worker do
       %{os_pid: os_pid} ->
         if os_pid, do: Reaper.kill(instance, os_pid)
         Pool.down(instance, no, :starting, Error.new(:worker_down, "the process of worker #{no} ended"))
-        for id <- Mailbox.busy_agents(instance), do: tell_worker_lost(instance, no, id)
+        ids = Mailbox.busy_agents(instance) ++ Address.in_transition(instance, no)
+        for id <- Enum.uniq(ids), do: tell_worker_lost(instance, no, id)
     end
   end
 

@@ -9,6 +9,7 @@ defmodule Pyre.Agent.Client do
 
   # How long the agent's process has to say what became of a message that was given up.
   @verdict_ms 250
+  @small_bytes 4_096
 
   @doc "Sends a message and waits for its answer."
   @spec call(Instance.t(), String.t(), Mailbox.kind(), binary(), term(), timeout()) ::
@@ -22,7 +23,7 @@ defmodule Pyre.Agent.Client do
     case Mailbox.put(instance, id, kind, handler, args, deadline, {:caller, ref, alias, self()}) do
       {:ok, key} ->
         receive do
-          {^ref, status, body} -> Body.to_result(status, body)
+          {^ref, status, body} -> status |> Body.to_result(own(body))
         after
           timeout -> give_up(instance, id, key, {ref, alias, timeout})
         end
@@ -37,6 +38,10 @@ defmodule Pyre.Agent.Client do
   @spec deadline(timeout()) :: non_neg_integer()
   def deadline(:infinity), do: 0
   def deadline(timeout), do: Instance.now_ms() + timeout
+
+  # A small reply is a part of a frame with many others, which it would keep alive.
+  defp own(body) when is_binary(body) and byte_size(body) < @small_bytes, do: :binary.copy(body)
+  defp own(body), do: body
 
   defp give_up(instance, id, key, {ref, alias, timeout}) do
     if Mailbox.withdraw(instance, id, key) do

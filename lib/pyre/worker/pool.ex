@@ -68,7 +68,7 @@ defmodule Pyre.Worker.Pool do
     rows = :ets.tab2list(instance.workers)
 
     case for row <- rows,
-             elem(row, @status - 1) == :ready,
+             elem(row, @status - 1) == :ready and Process.alive?(elem(row, @pid - 1)),
              do: {:counters.get(instance.load, elem(row, 0)), row} do
       [] ->
         none(rows)
