@@ -120,6 +120,13 @@ def test_binary_garbage_is_read_without_a_crash(log: Path) -> None:
     gain.sample.encode()
 
 
+def test_colours_hide_no_error(log: Path) -> None:
+    place = at_end(log)
+    append(log, b"\x1b[1;31mERROR\x1b[0m no such table\n")
+    gain = follow(log, place)
+    assert (gain.troubles, gain.sample) == (1, "ERROR no such table")
+
+
 def test_an_old_file_begins_at_its_end_and_a_fresh_one_a_little_before(log: Path) -> None:
     append(log, b"y" * (2 * FIRST_LOOK_BYTES))
     size = log.stat().st_size

@@ -88,10 +88,10 @@ def test_a_full_report_is_ordered_by_what_matters() -> None:
     assert compose(ledger, 480.0).splitlines() == [
         "Watched 1 mount, 3 processes for 8 min.",
         "2 things need you:",
-        "  postgres (12)  waiting for a disk (7 min ago)",
-        "  /              91% full (8 min ago)",
+        "  postgres (12)  waiting for a disk, found 7 min ago",
+        "  /              91% full, found 8 min ago",
         "Worth knowing:",
-        "  app (13)  98% of one core (7 min ago)",
+        "  app (13)  98% of one core, found 7 min ago",
         "Looked at twice and dismissed: 1 (last: app (14) 95% of one core, 6 min ago).",
         "Left out: 2 quieter logs.",
     ]

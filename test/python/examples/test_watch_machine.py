@@ -56,6 +56,7 @@ def test_pseudo_and_read_only_mounts_are_left_out_and_a_device_counts_once(tmp_p
         "22 27 0:21 / /proc rw - proc proc rw\n"
         "23 27 0:22 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n"
         "27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n"
+        "24 23 0:9 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"
         "28 27 254:0 /x /etc/hosts rw - ext4 /dev/vda rw\n"
         "29 27 7:0 / /snap/core rw - squashfs /dev/loop0 rw\n"
         "30 27 8:1 / /cdrom ro - ext4 /dev/sda1 ro\n"

@@ -62,8 +62,8 @@ def test_two_watchers_never_adopt_the_same_process() -> None:
 
 
 def test_an_older_twin_is_no_restart() -> None:
-    tracked = {"a": Tracked(1, 100.0, "x")}
-    plan = plan_processes([running(2, started=50.0)], [], tracked, lambda _: "x", NOW)
+    tracked = {"a": Tracked(1, 9_999.0, "x")}
+    plan = plan_processes([running(2, started=9_998.0)], [], tracked, lambda _: "x", NOW)
     assert not plan.adopt
 
 

@@ -18,6 +18,7 @@ MAX_BYTES = 1024 * 1024  # what one look reads at most; the rest is skipped, and
 FIRST_LOOK_BYTES = 64 * 1024
 FRESH_SECONDS = 600  # a file written to so recently is read back a little at the first look
 
+COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 TROUBLE = re.compile(
     rb"(?<![\w/.-])"
     rb"(errors?|fatal|panic|critical|emerg|segfault|traceback|exception|out of memory|oom-killer)(?![\w/-])",
@@ -113,7 +114,7 @@ def _chunk(file: BinaryIO, place: Place, end: int) -> Gain | None:
         if len(data) < CHUNK_BYTES:
             return None
         return Gain(place=Place(place.inode, place.offset + len(data), skipping=True), read_bytes=len(data))
-    lines = data[:cut].split(b"\n")[:-1]
+    lines = COLOUR.sub(b"", data[:cut]).split(b"\n")[:-1]
     if place.skipping:
         lines = lines[1:]
     troubles = [line for line in lines if is_trouble(line)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 __all__ = ["MAX_FINDINGS", "Finding", "close", "hear", "settle", "with_status"]
 
-MAX_FINDINGS = 200
+MAX_FINDINGS = 100
 WORTH = ("open", "suspected", "dismissed", "over")
 
 

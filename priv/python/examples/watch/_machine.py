@@ -84,6 +84,8 @@ def _mount(line: str) -> Mount | None:
         return None
     if "ro" in before[5].split(",") or "ro" in after[2].split(","):
         return None
+    if before[4].startswith(("/proc/", "/sys/")):
+        return None
     path = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), before[4])
     return Mount(path=path, kind=after[0], device=before[2])
 

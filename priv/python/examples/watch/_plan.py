@@ -18,6 +18,7 @@ __all__ = ["Logs", "Plan", "Tracked", "choose", "find_logs", "plan_processes"]
 
 MIN_AGE_SECONDS = 5.0  # what lives shorter is somebody's command, not a process to watch
 GRACE_SECONDS = 30.0  # for which a process that went may come back under another pid
+HEIR_SECONDS = 60.0  # only so young a process can be one that came back
 FAITHFUL = 2.0  # a process that is watched already counts so much more, or the choice would flutter
 # They come and go by design, always with the same command line.
 FLEETING = frozenset({"sleep", "timeout", "watch"})
@@ -82,15 +83,17 @@ def plan_processes(
     plan = Plan()
     alive = {(each.pid, each.started) for each in found}
     held = {(each.pid, each.started) for each in tracked.values()}
-    fresh = sorted((each for each in found if (each.pid, each.started) not in held), key=lambda each: each.started)
+    fresh = [each for each in found if (each.pid, each.started) not in held]
+    heirs = sorted((each for each in fresh if now - each.started <= HEIR_SECONDS), key=lambda each: each.started)
     for agent, each in tracked.items():
         if (each.pid, each.started) in alive:
             continue
         each.gone_at = each.gone_at or now
-        heir = next((new for new in fresh if new.started >= each.started and command(new.pid) == each.command), None)
+        heir = next((new for new in heirs if new.started >= each.started and command(new.pid) == each.command), None)
         if heir:
             plan.adopt[agent] = heir
-            fresh.remove(heir)
+            heirs.remove(heir)
+            held.add((heir.pid, heir.started))
         elif now - each.gone_at >= GRACE_SECONDS:
             plan.stop.append(agent)
     keep = {(each.pid, each.started) for each in chosen}
@@ -100,7 +103,7 @@ def plan_processes(
         for agent, each in tracked.items()
         if (each.pid, each.started) in alive and (each.pid, each.started) not in keep
     ]
-    plan.spawn = [each for each in chosen if each in fresh]
+    plan.spawn = [each for each in chosen if (each.pid, each.started) not in held]
     return plan
 
 

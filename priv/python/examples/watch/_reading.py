@@ -1,12 +1,17 @@
-"""What a watcher tells the desk, and how figures are worded."""
+"""What a watcher tells the desk, how it does, and how figures are worded."""
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["Reading", "changed", "plain", "size", "span", "stagger"]
+from pyre import errors
+
+if TYPE_CHECKING:
+    from pyre import Context
+
+__all__ = ["Reading", "changed", "plain", "size", "span", "stagger", "tell"]
 
 T = TypeVar("T")
 
@@ -25,6 +30,14 @@ def changed(kind: type[T], last: T, **changes: Any) -> T:  # noqa: ANN401  # eac
     """Copy a dataclass with changes. Unlike `dataclasses.replace` it makes one that isn't read-only of one that is."""
     kept = {each.name: getattr(last, each.name) for each in fields(kind)}  # type: ignore[arg-type]
     return kind(**{**kept, **changes})
+
+
+async def tell(ctx: Context, reading: Reading) -> None:
+    """Tell the desk. Where it can't listen just now, the next reading will do."""
+    try:
+        await ctx.cast("desk", "tell", watcher=ctx.id, reading=reading)
+    except (errors.NotFound, errors.Overloaded, errors.Stopped, errors.Stopping, errors.Terminated) as error:
+        ctx.log.debug("not heard", error=str(error))
 
 
 def stagger(agent_id: str, period: float) -> float:

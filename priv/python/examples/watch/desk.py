@@ -115,7 +115,7 @@ RULES = {
         "process",
         URGENT,
         lambda f: f.restarts >= FLAPPING_RESTARTS,
-        lambda f: f"restarted {f.restarts:.0f} times in 10 min, last {span(f.restarted_seconds_ago)} ago",
+        lambda f: f"restarted {f.restarts:.0f} times in 10 min",
     ),
     "hungry": Rule(
         "process",
@@ -127,7 +127,7 @@ RULES = {
         "process",
         NOTE,
         lambda f: 0 < f.restarts < FLAPPING_RESTARTS,
-        lambda f: f"restarted {span(f.restarted_seconds_ago)} ago",
+        lambda f: "restarted once" if f.restarts == 1 else f"restarted {f.restarts:.0f} times",
     ),
     "ended": Rule(
         "process",
@@ -288,7 +288,9 @@ def _one(plural: str) -> str:
 
 def _table(findings: list[Finding], now: float) -> list[str]:
     width = min(max((len(each.subject) for each in findings), default=0), SUBJECT_WIDTH)
-    lines = [f"  {each.subject:{width}}  {each.words} ({span(now - each.since)} ago)" for each in findings[:MAX_LINES]]
+    lines = [
+        f"  {each.subject:{width}}  {each.words}, found {span(now - each.since)} ago" for each in findings[:MAX_LINES]
+    ]
     more = len(findings) - MAX_LINES
     return [*lines, f"  and {more} more"] if more > 0 else lines
 

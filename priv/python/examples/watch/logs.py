@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from _follow import Gain, Place, begin, follow
-from _reading import Reading, changed, plain, stagger
+from _reading import Reading, changed, plain, stagger, tell
 
 from pyre import Agent, Context, handler
 
@@ -47,7 +47,7 @@ class LogWatcher(Agent):
         before = self.state
         self.state = await asyncio.to_thread(look_at, before)
         if self.state.recent or before.recent or self.state.first != before.first:
-            await ctx.cast("desk", "tell", watcher=ctx.id, reading=reading_of(self.state, time.monotonic()))
+            await tell(ctx, reading_of(self.state, time.monotonic()))
         ctx.after(PERIOD, "check", key="check")
 
     @handler(interleave=True)

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from _machine import Space, space
-from _reading import Reading, stagger
+from _reading import Reading, stagger, tell
 
 from pyre import Agent, Context, handler
 
@@ -40,7 +40,7 @@ class MountWatcher(Agent):
         reading = reading_of(self.state.path, found, self.state.samples, now)
         if found:
             self.state.samples = [*self.state.samples, [now, float(found.free_bytes)]][-WINDOW:]
-        await ctx.cast("desk", "tell", watcher=ctx.id, reading=reading)
+        await tell(ctx, reading)
         ctx.after(PERIOD if found else PERIOD * 6, "check", key="check")
 
     @handler(interleave=True)

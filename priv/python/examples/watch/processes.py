@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from _machine import Process, boot_seconds, memory, process
-from _reading import Reading, changed, stagger
+from _reading import Reading, changed, stagger, tell
 
 from pyre import Agent, Context, handler
 
@@ -49,7 +49,7 @@ class ProcessWatcher(Agent):
     async def check(self, ctx: Context) -> None:
         """Look, tell the desk, and look again later."""
         self.state = look_at(self.state)
-        await ctx.cast("desk", "tell", watcher=ctx.id, reading=reading_of(self.state))
+        await tell(ctx, reading_of(self.state))
         ctx.after(PERIOD, "check", key="check")
 
     @handler(interleave=True)
@@ -123,5 +123,4 @@ def reading_of(watched: Watched) -> Reading:
         figures["gone_seconds"] = now - watched.gone_at
     if recent := [at for at in watched.restarts if now - at <= RESTART_WINDOW]:
         figures["restarts"] = float(len(recent))
-        figures["restarted_seconds_ago"] = now - recent[-1]
     return Reading("process", f"{watched.name} ({watched.pid})", figures)

@@ -11,11 +11,12 @@ from typing import Any
 
 from _machine import Process, boot_seconds, command, load, memory, mounts, processes
 from _plan import Tracked, choose, find_logs, plan_processes
-from _reading import Reading
+from _reading import Reading, tell
 
 from pyre import Agent, Context, errors, handler
 
 PERIOD = 5.0
+FIRST_SCAN = 0.5  # the desk starts at the same time
 MAX_MOUNTS = 50
 MAX_PROCESSES = 300
 MAX_LOGS = 100
@@ -54,7 +55,7 @@ class Scout(Agent):
 
     async def on_start(self, ctx: Context) -> None:
         """Begin to look around."""
-        ctx.after(0.1, "scan", key="scan")
+        ctx.after(FIRST_SCAN, "scan", key="scan")
 
     @handler
     async def scan(self, ctx: Context) -> None:
@@ -67,7 +68,7 @@ class Scout(Agent):
             *await self.see_processes(ctx, sight),
         ]
         await ctx.cast("desk", "watching", watched=self.watched(), left_out=self.left_out(sight), gone=gone)
-        await ctx.cast("desk", "tell", watcher=ctx.id, reading=machine(proc))
+        await tell(ctx, machine(proc))
         ctx.after(PERIOD, "scan", key="scan")
 
     @handler(interleave=True)
