@@ -38,6 +38,11 @@ def test_a_slightly_larger_newcomer_does_not_push_a_watched_one_out() -> None:
     assert [each.pid for each in choose([running(1), running(2, rss=9000)], tracked, NOW, limit=1)] == [2]
 
 
+def test_a_process_that_came_back_is_kept_however_young() -> None:
+    young = running(2, started=NOW)
+    assert choose([young], {"a": Tracked(2, NOW, "app")}, NOW, limit=1) == [young]
+
+
 def test_a_new_process_gets_a_watcher_once() -> None:
     found = [running(1)]
     plan = plan_processes(found, found, {}, no_command, NOW)

@@ -19,8 +19,7 @@ class Counter(Agent):
     async def add(self, ctx: Context, by: int = 1) -> int:
         """Add to the count, and tell the new one."""
         if by < 0:
-            message = "it only counts upwards"
-            raise Reject(message, {"by": by})
+            raise Reject("it only counts upwards", {"by": by})
         self.state.count += by
         ctx.log.debug("counted", count=self.state.count)
         return int(self.state.count)
@@ -34,5 +33,4 @@ class Counter(Agent):
     async def lose(self) -> None:
         """Change the count and fail, to show that a handler that raises has changed nothing."""
         self.state.count = 0
-        message = "lost it"
-        raise RuntimeError(message)
+        raise RuntimeError("lost it")

@@ -72,8 +72,7 @@ def follow(path: Path, place: Place) -> Gain:
     with path.open("rb") as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
-            message = f"{path} is not a regular file"
-            raise OSError(message)
+            raise OSError(f"{path} is not a regular file")
         if found.st_ino == place.inode:
             return _added(file, place, found.st_size)
         rest = _rotated(path, place)

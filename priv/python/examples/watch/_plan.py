@@ -60,16 +60,24 @@ class Plan:
 
 def choose(found: Iterable[Process], tracked: dict[str, Tracked], now: float, limit: int) -> list[Process]:
     """Choose the processes that use most: memory, and processor time over their life, each as a share of all."""
-    able = [each for each in found if each.name not in FLEETING and now - each.started >= MIN_AGE_SECONDS]
     held = {(each.pid, each.started) for each in tracked.values()}
+    able = [each for each in found if (each.pid, each.started) in held or _lasts(each, now)]
     rss = sum(each.rss_bytes for each in able) or 1
-    busy = sum(each.cpu_seconds / (now - each.started) for each in able) or 1.0
+    busy = sum(_cpu_share(each, now) for each in able) or 1.0
 
     def weight(each: Process) -> float:
-        share = each.rss_bytes / rss + each.cpu_seconds / (now - each.started) / busy
+        share = each.rss_bytes / rss + _cpu_share(each, now) / busy
         return share * (FAITHFUL if (each.pid, each.started) in held else 1.0)
 
     return sorted(able, key=weight, reverse=True)[:limit]
+
+
+def _lasts(each: Process, now: float) -> bool:
+    return each.name not in FLEETING and now - each.started >= MIN_AGE_SECONDS
+
+
+def _cpu_share(each: Process, now: float) -> float:
+    return each.cpu_seconds / max(now - each.started, 1.0)
 
 
 def plan_processes(
