@@ -45,6 +45,7 @@ defmodule Pyre.State do
       processes: table(:pyre_processes, :set),
       restarts: table(:pyre_restarts, :set),
       timers: table(:pyre_timers, :ordered_set),
+      timer_index: table(:pyre_timer_index, :ordered_set),
       waits: table(:pyre_waits, :duplicate_bag),
       waiting: table(:pyre_waiting, :set),
       counters: Instance.new_counters(),

@@ -20,31 +20,34 @@ defmodule Pyre.Timers do
   @spec set(Instance.t(), {String.t(), pos_integer()}, binary(), pos_integer(), binary(), binary()) :: :ok
   def set(instance, {id, handle}, key, delay_ms, handler, args) do
     due = {Instance.now_ms() + delay_ms, Instance.unique(instance)}
-    if key != <<>>, do: cancel(instance, handle, key)
-
-    :ets.insert(
-      instance.timers,
-      {due, handle, id, :binary.copy(key), :binary.copy(handler), :binary.copy(args)}
-    )
-
+    name = if key == <<>>, do: due, else: :binary.copy(key)
+    cancel(instance, handle, name)
+    insert(instance, {due, {handle, name}, id, :binary.copy(handler), :binary.copy(args)})
     if :ets.first(instance.timers) == due, do: Instance.notify(instance, :timers, :arm)
     :ok
   end
 
-  @doc "Takes a timer back."
-  @spec cancel(Instance.t(), pos_integer(), binary()) :: non_neg_integer()
-  def cancel(instance, handle, key),
-    do: :ets.select_delete(instance.timers, [{{:_, handle, :_, key, :_, :_}, [], [true]}])
+  # The index finds an agent's timers: {handle, key} -> when.
+  defp insert(instance, {due, owner, _id, _handler, _args} = row) do
+    :ets.insert(instance.timers, row)
+    :ets.insert(instance.timer_index, {owner, due})
+  end
+
+  defp cancel(instance, handle, name) do
+    for {_owner, due} <- :ets.take(instance.timer_index, {handle, name}),
+        do: :ets.delete(instance.timers, due)
+  end
 
   @doc "How many timers an agent has."
   @spec count(Instance.t(), pos_integer()) :: non_neg_integer()
-  def count(instance, handle),
-    do: :ets.select_count(instance.timers, [{{:_, handle, :_, :_, :_, :_}, [], [true]}])
+  def count(instance, handle), do: :ets.select_count(instance.timer_index, [{{{handle, :_}, :_}, [], [true]}])
 
   @doc "Takes all timers of an agent back."
-  @spec delete(Instance.t(), pos_integer()) :: non_neg_integer()
-  def delete(instance, handle),
-    do: :ets.select_delete(instance.timers, [{{:_, handle, :_, :_, :_, :_}, [], [true]}])
+  @spec delete(Instance.t(), pos_integer()) :: :ok
+  def delete(instance, handle) do
+    for [name] <- :ets.match(instance.timer_index, {{handle, :"$1"}, :_}), do: cancel(instance, handle, name)
+    :ok
+  end
 
   ## Callbacks
 
@@ -64,8 +67,8 @@ defmodule Pyre.Timers do
   defp fire(%{instance: instance} = state) do
     with {due_ms, _unique} = due <- :ets.first(instance.timers),
          true <- due_ms <= Instance.now_ms(),
-         [{_due, handle, id, key, handler, args}] <- :ets.lookup(instance.timers, due) do
-      put(instance, due, {handle, id, key, handler, args})
+         [row] <- :ets.lookup(instance.timers, due) do
+      put(instance, row)
       fire(state)
     else
       _none_due -> arm(state)
@@ -73,13 +76,16 @@ defmodule Pyre.Timers do
   end
 
   # The message is in the mailbox before the row is gone: a crash in between fires twice rather than never.
-  defp put(instance, due, {handle, id, key, handler, args}) do
+  defp put(instance, {due, owner, id, handler, args}) do
     Instance.count(instance, :timer_fires)
+    :ets.delete_object(instance.timer_index, {owner, due})
 
     case Mailbox.put(instance, id, :timer, handler, args, 0, nil) do
       {:error, %Pyre.Error{kind: :overloaded}} ->
-        later = {Instance.now_ms() + @retry_ms, Instance.unique(instance)}
-        :ets.insert(instance.timers, {later, handle, id, key, handler, args})
+        insert(
+          instance,
+          {{Instance.now_ms() + @retry_ms, Instance.unique(instance)}, owner, id, handler, args}
+        )
 
       _accepted_or_gone ->
         :ok
