@@ -38,7 +38,6 @@ class Activation:
         if type(agent).__init__ is not object.__init__:
             agent.__init__()
         self.agent = agent
-        self.args = None
         return agent
 
     def snapshot(self) -> Any:  # noqa: ANN401

@@ -206,6 +206,7 @@ class Message:
                 data = write(activation.agent.state)
                 if data != activation.committed:
                     state = activation.committed = data
+                    activation.args = None
         except errors.PyreError as exc:
             self._finish(_wire.STATUS_FAILED, own_body(exc))
         except BaseException as exc:  # noqa: BLE001  # a property or validator of the user's

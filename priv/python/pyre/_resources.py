@@ -105,8 +105,10 @@ def _note_failure(opening: _Opening, task: asyncio.Task[Any]) -> None:
 
 
 def opens_type(function: Callable[..., Any]) -> Any:  # noqa: ANN401
-    """Tell which type a resource function yields, by its return annotation; None where it doesn't say."""
+    """Tell by which type a resource is injected, from its function's return annotation; None where only by name."""
     hint = typing.get_type_hints(function).get("return")
-    origin = typing.get_origin(hint)
     args = typing.get_args(hint)
-    return args[0] if origin in _YIELDING and args else hint
+    opened = args[0] if typing.get_origin(hint) in _YIELDING and args else hint
+    # An int or a dict is what callers send: a handler that takes one means theirs.
+    is_own_type = isinstance(opened, type) and opened.__module__ != "builtins"
+    return opened if is_own_type and typing.get_origin(opened) is None else None

@@ -306,6 +306,7 @@ def _compiled(kind: type[Agent], fakes: Mapping[str, Any]) -> tuple[AgentClass, 
     module = sys.modules[kind.__module__]
     functions = dict(find_resources(module))
     types = {opens_type(function): name for name, function in functions.items()}
+    types.pop(None, None)
     functions.update({name: (lambda value=value: value) for name, value in fakes.items()})
     compiled = compile_agent(kind, module.__file__ or "", types)
     return compiled, _Catalogue({compiled.name.encode(): compiled}, functions)
