@@ -12,8 +12,11 @@ defmodule Pyre.MixProject do
       package: [licenses: ["Apache-2.0"], files: ~w(lib priv mix.exs README.md CHANGELOG.md LICENSE)],
       start_permanent: Mix.env() == :prod,
       elixirc_paths: elixirc_paths(Mix.env()),
-      test_paths: ["test/pyre", "test/integration", "test/faults", "test/house"],
       consolidate_protocols: Mix.env() != :test,
+      # `def cli` is its successor, from Elixir 1.15 on.
+      preferred_cli_env: [check: :test],
+      aliases: aliases(),
+      releases: [pyre: [include_executables_for: [:unix]]],
       deps: []
     ]
   end
@@ -24,4 +27,15 @@ defmodule Pyre.MixProject do
 
   defp elixirc_paths(:test), do: ["lib", "test/support"]
   defp elixirc_paths(_env), do: ["lib"]
+
+  defp aliases do
+    [
+      check: [
+        "format --check-formatted",
+        "compile --warnings-as-errors --force",
+        "xref graph --format cycles --label compile-connected --fail-above 0",
+        "test --warnings-as-errors"
+      ]
+    ]
+  end
 end

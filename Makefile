@@ -1,0 +1,58 @@
+# Every target that runs something sets up what it needs first: `make run` and `make test` work in a fresh clone.
+
+SHELL := /bin/bash
+PY := .venv/bin/python -m
+
+# Elixir reads file names and prints text as UTF-8, and warns where the locale says otherwise.
+ifeq ($(findstring UTF-8,$(LC_ALL)$(LC_CTYPE)$(LANG)),)
+export LC_ALL := C.UTF-8
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check check-elixir check-python test-elixir test-python dialyzer format bench clean
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what is missing: system packages, the virtual environment, the tools of `make check`
+	@scripts/setup.sh check
+
+run: ## run the example fleet on this machine; AGENTS=dir for your own, SECONDS=n to end by itself
+	@scripts/setup.sh run
+	@scripts/run.sh $(if $(SECONDS),--seconds $(SECONDS)) $(if $(AGENTS),--agents "$(AGENTS)")
+
+test: ## run both test suites, ExUnit and pytest
+	@scripts/setup.sh test
+	@status=0; mix test || status=1; $(PY) pytest || status=1; exit $$status
+
+check: check-elixir dialyzer check-python ## everything that must be green before a change is sent
+
+check-elixir: ## format, warnings, compile cycles, ExUnit
+	@scripts/setup.sh check
+	mix check
+
+check-python: ## ruff, mypy --strict, pytest
+	@scripts/setup.sh test
+	$(PY) ruff check
+	$(PY) ruff format --check
+	$(PY) mypy
+	$(PY) pytest
+
+dialyzer: ## type analysis of the Elixir code; the first run builds a table and takes a minute
+	@scripts/setup.sh check
+	MIX_ENV=dev mix compile
+	elixir scripts/dialyze.exs
+
+format: ## format both languages
+	@scripts/setup.sh test
+	mix format
+	$(PY) ruff check --fix
+	$(PY) ruff format
+
+bench: ## measure the bridge; writes bench/results/
+	@scripts/setup.sh run
+	MIX_ENV=prod mix run --no-start bench/bridge_bench.exs
+
+clean: ## remove what was built, the virtual environment too
+	rm -rf _build .venv .plt cover .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	find priv test bench -name __pycache__ -type d -prune -exec rm -rf {} +

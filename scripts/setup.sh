@@ -1,0 +1,146 @@
+#!/bin/bash
+# Installs what is missing, and only that: system packages through apt, Python packages into .venv.
+#
+#   scripts/setup.sh run      what `make run` needs: Elixir, a Python, the runtime's Python packages
+#   scripts/setup.sh test     also pytest and the other tools
+#   scripts/setup.sh check    also dialyzer
+#
+# An Elixir and a Python that are there already (asdf, mise, a container) are used as they are. What was found good is
+# noted in .venv, so that the next call costs nothing. PYTHON=path names the interpreter for the virtual environment.
+
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+level=${1:-check}
+case $level in
+    run) requirements=priv/python/requirements.txt ;;
+    test | check) requirements=requirements-dev.txt ;;
+    *) echo "usage: scripts/setup.sh run | test | check" >&2; exit 64 ;;
+esac
+
+venv_python=.venv/bin/python
+by_hand="Elixir 1.14 or newer on OTP 25 or newer and Python 3.11 or newer with venv (Debian: apt-get install elixir \
+erlang-dialyzer python3-venv; elsewhere: asdf or mise), then run this again"
+
+say() { echo "setup: $*"; }
+give_up() { echo "setup: $*" >&2; exit 1; }
+
+## What is there
+
+good_elixir() {
+    command -v mix >/dev/null && elixir -e '
+        otp = String.to_integer(System.otp_release())
+        if otp < 25 or Version.compare(System.version(), "1.14.0") == :lt, do: System.halt(1)
+    ' >/dev/null 2>&1
+}
+
+good_dialyzer() { elixir -e 'Code.ensure_loaded?(:dialyzer) || System.halt(1)' >/dev/null 2>&1; }
+
+# Run, not looked at: `python3` may be a shim that leads nowhere, and Debian's has no ensurepip without python3-venv.
+good_python() {
+    "$1" -c 'import sys; sys.version_info >= (3, 11) or sys.exit(1); import asyncio, ctypes, ensurepip, venv' \
+        >/dev/null 2>&1
+}
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:+"$PYTHON"} python3.13 python3.12 python3.11 python3 /usr/bin/python3; do
+        good_python "$candidate" && echo "$candidate" && return
+    done
+    return 1
+}
+
+good_venv() { "$venv_python" -c 'import sys; sys.version_info >= (3, 11) or sys.exit(1); import pip' >/dev/null 2>&1; }
+
+## The stamp
+
+# One stamp a level. It changes with what is asked for and with the Elixir that PATH finds first.
+stamp() {
+    echo ".venv/setup-$level-$({
+        cat requirements-dev.txt priv/python/requirements.txt
+        command -v elixir
+    } | sha256sum | cut -c 1-16)"
+}
+
+done_before() { [ -f "$(stamp)" ] && [ -x "$venv_python" ] && command -v mix >/dev/null; }
+
+note_done() {
+    rm -f ".venv/setup-$level-"*
+    touch "$(stamp)"
+}
+
+## System packages
+
+missing_packages() {
+    good_elixir || echo elixir
+    good_venv || find_python >/dev/null || echo python3-venv
+    if [ "$level" = check ]; then good_dialyzer || echo erlang-dialyzer; fi
+}
+
+# On a terminal sudo may ask for the password; elsewhere it must not wait for one.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; elif [ -t 0 ]; then sudo "$@"; else sudo -n "$@"; fi
+}
+
+can_install() {
+    command -v apt-get >/dev/null || return 1
+    [ "$(id -u)" = 0 ] && return
+    command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }
+}
+
+apt() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 "$@"; }
+
+install_packages() {
+    can_install || give_up "$* can't be installed here; install $by_hand"
+    say "installing $* with apt"
+
+    local output
+    output=$(apt update 2>&1 && apt install -y --no-install-recommends "$@" 2>&1) && return
+    case $output in
+        *"not resolve"* | *"Failed to fetch"* | *"Could not connect"*)
+            give_up "apt could not fetch $*: there seems to be no network; connect, then run this again" ;;
+    esac
+    printf '%s\n' "$output" | tail -n 5 >&2
+    give_up "apt could not install $*; install $by_hand"
+}
+
+install_system() {
+    local missing
+    missing=$(missing_packages)
+    [ -z "$missing" ] && return
+
+    # Unquoted: one word a package.
+    install_packages $missing
+    missing=$(missing_packages)
+    [ -z "$missing" ] || give_up "the $missing that apt has is too old or is hidden by another in PATH; install $by_hand"
+}
+
+## Python packages
+
+make_venv() {
+    good_venv && return
+    local python
+    python=$(find_python)
+    say "making .venv with $("$python" -V)"
+    rm -rf .venv
+    "$python" -m venv .venv || give_up "$python could not make .venv"
+}
+
+install_python() {
+    make_venv
+
+    local output
+    say "installing $requirements into .venv"
+    output=$("$venv_python" -m pip install --quiet --no-input --disable-pip-version-check -r "$requirements" 2>&1) && return
+    case $output in
+        *"name resolution"* | *NewConnectionError* | *"Network is unreachable"* | *ConnectTimeoutError* | *"timed out"*)
+            give_up "pip reached no package index: there seems to be no network; connect, then run this again" ;;
+    esac
+    printf '%s\n' "$output" | tail -n 5 >&2
+    give_up "pip could not install $requirements"
+}
+
+done_before && exit 0
+install_system
+install_python
+note_done
