@@ -169,6 +169,7 @@ defmodule Pyre.GoldenFrames do
           very_deep: <<:binary.copy(<<0x91>>, 100_000)::binary, 0xC0>>,
           timestamp_size: <<0xC7, 5, 0xFF, 0::40>>,
           timestamp_nanoseconds: <<0xD7, 0xFF, 1_000_000_000::30, 0::34>>,
+          timestamp_past: <<0xC7, 12, 0xFF, 0::32, -62_167_219_201::64>>,
           timestamp_year: <<0xC7, 12, 0xFF, 0::32, 1 <<< 62::64>>
         ] do
       golden("bad_body_#{name}", :bad_body, bytes, nil)

@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 from pyre._wire import MAX_BODY_BYTES, MAX_BODY_NESTING
 from pyre.errors import DecodeError, EncodeError, TooLarge
@@ -33,6 +33,7 @@ _SHOWN: Final = 40
 
 _LEAVES: Final = frozenset((str, int, float, bool, type(None), bytes))
 _ARRAYS: Final = (list, tuple)
+_CONTAINERS: Final = (dict, list, tuple)
 _PLAIN: Final = (
     type(None),
     bool,
@@ -102,9 +103,7 @@ def _default(value: object) -> msgpack.ExtType:
 
 
 def _new_pack() -> Callable[[object], bytes]:
-    pack: Callable[[object], bytes] = msgpack.Packer(
-        datetime=True, default=_default
-    ).pack
+    pack: Callable[[object], bytes] = msgpack.Packer(datetime=True, default=_default).pack
     return pack
 
 
@@ -126,8 +125,8 @@ def _check_size(data: bytes | memoryview) -> None:
 
 def _is_deep(value: object) -> bool:
     """Go down level by level; cheaper than to look at each value by itself."""
-    level = [value]
-    for _ in range(MAX_BODY_NESTING + 1):
+    level: list[object] = [value]
+    for _ in range(MAX_BODY_NESTING):
         inner: list[object] = []
         for item in level:
             if isinstance(item, dict):
@@ -137,7 +136,7 @@ def _is_deep(value: object) -> bool:
         level = [item for item in inner if type(item) not in _LEAVES]
         if not level:
             return False
-    return True
+    return any(isinstance(item, _CONTAINERS) for item in level)
 
 
 # The search for the trouble
@@ -173,9 +172,7 @@ def _search_inside(value: Any, path: list[object]) -> tuple[str, str] | None:  #
 
 def _leaf_trouble(value: object) -> str | None:
     if isinstance(value, int) and not _MIN_INTEGER <= value <= _MAX_INTEGER:
-        return (
-            f"integers go from -2^63 to 2^64 - 1, got one of {value.bit_length()} bits"
-        )
+        return f"integers go from -2^63 to 2^64 - 1, got one of {value.bit_length()} bits"
     if isinstance(value, str):
         return _text_trouble(value)
     if isinstance(value, dt.datetime):
@@ -200,11 +197,7 @@ def _datetime_trouble(value: dt.datetime) -> str | None:
 
 
 def _ext_trouble(value: Ext) -> str | None:
-    if (
-        type(value.type) is not int
-        or value.type not in _EXT_TYPES
-        or value.type == _TIMESTAMP
-    ):
+    if type(value.type) is not int or value.type not in _EXT_TYPES or value.type == _TIMESTAMP:
         return f"an Ext's type is -128 to 127 and not -1, got {value.type!r}"
     if type(value.data) is not bytes:
         return f"the data of an Ext is bytes, got {type(value.data).__name__}"

@@ -27,9 +27,7 @@ _BINARY: Final = 109
 _SMALL_BIG: Final = 110
 
 _MAX_BIG_BYTES: Final = 8
-_ALLOWED: Final = frozenset(
-    (_SMALL_INTEGER, _INTEGER, _SMALL_TUPLE, _NIL, _LIST, _BINARY, _SMALL_BIG)
-)
+_ALLOWED: Final = frozenset((_SMALL_INTEGER, _INTEGER, _SMALL_TUPLE, _NIL, _LIST, _BINARY, _SMALL_BIG))
 
 # The head of the two messages that come and go by the thousand, up to the first
 # binary: DELIVER with a small or a 32-bit handle, DONE. One unpack in C instead
@@ -49,9 +47,7 @@ _tag_u32 = struct.Struct(">BI").pack
 _tag_i32 = struct.Struct(">Bi").pack
 
 _SMALL_INTEGERS: Final = tuple(bytes((_SMALL_INTEGER, value)) for value in range(256))
-_SMALL_TUPLES: Final = tuple(
-    bytes((_SMALL_TUPLE, size)) for size in range(MAX_TUPLE_SIZE + 1)
-)
+_SMALL_TUPLES: Final = tuple(bytes((_SMALL_TUPLE, size)) for size in range(MAX_TUPLE_SIZE + 1))
 
 
 class WireError(ValueError):
@@ -64,6 +60,7 @@ def decode(data: bytes | memoryview) -> object:
     if data[:1] != b"\x83":
         message = f"expected version byte {_VERSION} at byte 0, got {data[:1]!r}"
         raise WireError(message)
+    term: object
     try:
         # A slice past the end is cut silently, but leaves `at` behind the end.
         if data[1] == _LIST:
@@ -106,7 +103,8 @@ def _batch(data: bytes) -> tuple[list[object], int]:
             batch.append(item)
             continue
         size = data[at + 1]
-        start, items = at, []
+        start = at
+        items: list[object] = []
         at += 2
         if size == _DELIVER_SIZE and data[at + 1] == OP_DELIVER:
             items, at = _deliver(data, start)
@@ -122,9 +120,7 @@ def _deliver(data: bytes, at: int) -> tuple[list[object], int]:
     form = _DELIVER_WIDE if wide else _DELIVER
     if len(data) < at + form.size:
         return [], at + 2
-    head, tag1, number, tag2, handle, tag3, epoch, tag4, kind, tag5, size = (
-        form.unpack_from(data, at)
-    )
+    head, tag1, number, tag2, handle, tag3, epoch, tag4, kind, tag5, size = form.unpack_from(data, at)
     at_handler = at + form.size
     at_args = at_handler + size
     if (
@@ -214,8 +210,7 @@ def _small_big(data: bytes, at: int) -> tuple[int, int]:
     size, sign = data[at + 1], data[at + 2]
     if size > _MAX_BIG_BYTES or sign > 1:
         message = (
-            f"expected an integer of at most {_MAX_BIG_BYTES} bytes at byte {at}, "
-            f"got {size} bytes with sign {sign}"
+            f"expected an integer of at most {_MAX_BIG_BYTES} bytes at byte {at}, got {size} bytes with sign {sign}"
         )
         raise WireError(message)
     end = at + 3 + size
@@ -236,9 +231,7 @@ def _write_done(envelope: tuple[Any, ...], out: list[bytes]) -> bool:
         or not 0 <= status <= 255  # noqa: PLR2004
     ):
         return False
-    head = _DONE(
-        _DONE_HEAD, _INTEGER, number, _SMALL_INTEGER, status, _BINARY, len(body)
-    )
+    head = _DONE(_DONE_HEAD, _INTEGER, number, _SMALL_INTEGER, status, _BINARY, len(body))
     if state == []:
         out += (head, body, b"jj")
     elif type(state) is bytes:
@@ -278,9 +271,7 @@ def _write(item: object, out: list[bytes], depth: int) -> None:
         _write_items(item, out, depth)  # type: ignore[arg-type]
 
 
-def _write_items(
-    items: list[object] | tuple[object, ...], out: list[bytes], depth: int
-) -> None:
+def _write_items(items: list[object] | tuple[object, ...], out: list[bytes], depth: int) -> None:
     if type(items) is tuple:
         out.append(_tuple_header(items))
     else:
@@ -320,6 +311,4 @@ def _refused(item: object) -> WireError:
 
 
 def _too_deep(at: int) -> WireError:
-    return WireError(
-        f"the term at byte {at} is nested more than {MAX_ENVELOPE_NESTING} levels deep"
-    )
+    return WireError(f"the term at byte {at} is nested more than {MAX_ENVELOPE_NESTING} levels deep")

@@ -153,9 +153,7 @@ class EncodeError(PyreError):
 
     kind = "encode"
 
-    def __init__(
-        self, message: str, path: str = "", details: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, message: str, path: str = "", details: dict[str, Any] | None = None) -> None:
         """Keep the place of the value, as in `["orders"][3]["price"]`."""
         super().__init__(message, {"path": path} if details is None else details)
 

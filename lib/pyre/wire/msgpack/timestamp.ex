@@ -3,6 +3,9 @@ defmodule Pyre.Wire.MsgPack.Timestamp do
 
   # The timestamp extension (type -1) in its three forms, and DateTime.
 
+  # DateTime.from_unix/2 raises for some of what lies outside.
+  @years_0_to_9999 -62_167_219_200..253_402_300_799
+
   @doc "The shortest form of `datetime`."
   @spec encode(DateTime.t()) :: {:ok, binary()} | :error
   def encode(%DateTime{year: year}) when year < 0, do: :error
@@ -28,12 +31,13 @@ defmodule Pyre.Wire.MsgPack.Timestamp do
   defp instant(_seconds, nanoseconds) when nanoseconds > 999_999_999,
     do: {:error, "a timestamp has at most 999999999 nanoseconds, got #{nanoseconds}"}
 
-  defp instant(seconds, nanoseconds) do
-    case DateTime.from_unix(seconds) do
-      {:ok, datetime} -> {:ok, %{datetime | microsecond: microsecond(div(nanoseconds, 1_000))}}
-      {:error, _reason} -> {:error, "a timestamp of #{seconds} seconds is beyond the calendar"}
-    end
+  defp instant(seconds, nanoseconds) when seconds in @years_0_to_9999 do
+    datetime = DateTime.from_unix!(seconds)
+    {:ok, %{datetime | microsecond: microsecond(div(nanoseconds, 1_000))}}
   end
+
+  defp instant(seconds, _nanoseconds),
+    do: {:error, "a timestamp of #{seconds} seconds is not within the years 0 to 9999"}
 
   defp microsecond(0), do: {0, 0}
   defp microsecond(microseconds), do: {microseconds, 6}
