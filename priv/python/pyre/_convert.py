@@ -388,7 +388,7 @@ def _dataclass(hint: type) -> Loader:
 def _typed_dict(hint: Any) -> Loader:  # noqa: ANN401
     def compiled() -> dict[str, _Field]:
         hints = typing.get_type_hints(hint, include_extras=True)
-        return {key: _Field(loader(value), key in hint.__required_keys__) for key, value in hints.items()}
+        return {key: _Field(loader(value), _is_key_required(hint, key, value)) for key, value in hints.items()}
 
     fields = functools.cache(compiled)
 
@@ -396,6 +396,12 @@ def _typed_dict(hint: Any) -> Loader:  # noqa: ANN401
         return _load_fields(hint.__name__, fields(), value)
 
     return Loader(hint.__name__, None, load, plain=False)
+
+
+def _is_key_required(hint: Any, key: str, value: Any) -> bool:  # noqa: ANN401
+    # With annotations as text, Python 3.11 doesn't see a NotRequired when it makes the class.
+    origin = typing.get_origin(value)
+    return origin is typing.Required or (key in hint.__required_keys__ and origin is not typing.NotRequired)
 
 
 def _named_tuple(hint: Any) -> Loader:  # noqa: ANN401

@@ -52,6 +52,7 @@ class StateKind:
     def _compile_foreign(self, state_class: Any) -> None:  # noqa: ANN401
         whole = loader(state_class)
         self._make = whole.load
+        self._load_fields = lambda fields: fields
         self.write = pack
         self.fields = _foreign_fields(state_class)
 

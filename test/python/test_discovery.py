@@ -1,0 +1,133 @@
+"""What is found in directories, and what is said of the rest."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pyre._discovery import discover
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Iterator
+
+AGENT = "from pyre import Agent, Context, handler, resource\nclass {name}(Agent):\n    pass\n"
+
+
+@pytest.fixture(autouse=True)
+def _restored_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def names(folders: list[pathlib.Path]) -> tuple[list[str], list[str]]:
+    """Give the classes that were found, and the errors."""
+    found = discover([str(folder) for folder in folders])
+    return sorted(name.decode() for name in found.classes), [problem["error"] for problem in found.problems]
+
+
+def test_files_and_packages_are_found_and_hidden_ones_are_not(tmp_path: pathlib.Path) -> None:
+    for place, name in [("one.py", "One"), ("two/__init__.py", "Two"), ("_no.py", "No"), (".no.py", "No")]:
+        file = tmp_path / place
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(AGENT.format(name=name))
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "three.py").write_text(AGENT.format(name="Three"))
+    assert names([tmp_path]) == (["One", "Two"], [])
+
+
+def test_files_of_one_name_in_two_directories_are_two_modules(tmp_path: pathlib.Path) -> None:
+    folders = []
+    for name in ("One", "Two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "same.py").write_text(AGENT.format(name=name))
+        folders.append(folder)
+    assert names(folders) == (["One", "Two"], [])
+
+
+def test_a_file_named_like_a_standard_module_replaces_nothing(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "queue.py").write_text(AGENT.format(name="Queue"))
+    (tmp_path / "user.py").write_text("import queue\nqueue.SimpleQueue()\n" + AGENT.format(name="User"))
+    assert names([tmp_path]) == (["Queue", "User"], [])
+
+
+def test_a_class_counts_where_it_is_defined_only(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "base_file.py").write_text(AGENT.format(name="Base"))
+    (tmp_path / "derived_file.py").write_text("from base_file import Base\nclass Derived(Base):\n    pass\n")
+    assert names([tmp_path]) == (["Base", "Derived"], [])
+
+
+def test_a_name_that_is_taken_names_both_files(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "first.py").write_text(AGENT.format(name="Same"))
+    (tmp_path / "second.py").write_text(AGENT.format(name="Same"))
+    found = discover([str(tmp_path)])
+    (problem,) = found.problems
+    assert problem["file"] == str(tmp_path / "second.py")
+    assert str(tmp_path / "first.py") in problem["error"]
+
+
+def test_a_directory_that_isnt_there_is_told(tmp_path: pathlib.Path) -> None:
+    assert names([tmp_path / "gone"]) == ([], [f"no such directory: {tmp_path / 'gone'}"])
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("    @handler\n    async def go(self, n: Missing): pass\n", "Bad.go: name 'Missing' is not defined"),
+        ("    @handler\n    async def go(self, n: type): pass\n", "Bad.go: parameter 'n'"),
+        ("    @handler\n    async def go(self, *args): pass\n", "Bad.go: parameter 'args'"),
+        ("    @handler\n    async def go(self):\n        yield 1\n", "Bad.go: a handler can't yield"),
+        ("    class State:\n        n: Missing\n", "Bad.State: name 'Missing' is not defined"),
+        ("    autostart = 3\n", "Bad.autostart must be"),
+    ],
+)
+def test_a_class_that_cant_be_offered_is_told_with_the_place(tmp_path: pathlib.Path, body: str, words: str) -> None:
+    source = "from __future__ import annotations\n" + AGENT.format(name="Bad") + body
+    (tmp_path / "bad.py").write_text(source)
+    (tmp_path / "good.py").write_text(AGENT.format(name="Good"))
+    found = discover([str(tmp_path)])
+    (problem,) = found.problems
+    assert words in problem["error"]
+    assert problem["classes"] == ["Bad"]
+    assert list(found.classes) == [b"Good"]
+
+
+def test_a_mutable_default_is_each_agents_own(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "keeper.py").write_text(AGENT.format(name="Keeper") + "    class State:\n        seen: list[str] = []\n")
+    state = discover([str(tmp_path)]).classes[b"Keeper"].state
+    first = state.start(b"")
+    first.seen.append("a")
+    assert state.start(b"").seen == []
+    with pytest.raises(AttributeError):
+        first.sene = []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from dataclasses import dataclass\nfrom pyre import Agent\n"
+        "class Kept(Agent):\n    @dataclass\n    class State:\n        n: int\n        m: float = 0.5\n",
+        "import msgspec\nfrom pyre import Agent\n"
+        "class Kept(Agent):\n    class State(msgspec.Struct):\n        n: int\n        m: float = 0.5\n",
+        "import pydantic\nfrom pyre import Agent\n"
+        "class Kept(Agent):\n    class State(pydantic.BaseModel):\n        n: int\n        m: float = 0.5\n",
+        "from pyre import Agent\nclass Base(Agent):\n    class State:\n        n: int\n"
+        "class Kept(Base):\n    class State(Base.State):\n        m: float = 0.5\n",
+    ],
+)
+def test_every_form_of_state_is_made_written_and_read(tmp_path: pathlib.Path, source: str) -> None:
+    (tmp_path / "kept.py").write_text(source)
+    found = discover([str(tmp_path)])
+    assert found.problems == []
+    state = found.classes[b"Kept"].state
+    first = state.start(b"\x81\xa1n\x07")
+    assert (first.n, first.m) == (7, 0.5)
+    again = state.load(state.write(first))
+    assert (again.n, again.m) == (7, 0.5)
+    assert {name: required for name, (_, required) in state.fields.items()} == {"n": True, "m": False}
