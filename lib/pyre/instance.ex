@@ -79,7 +79,8 @@ defmodule Pyre.Instance do
 
     %{
       config
-      | workers: config.workers || System.schedulers_online(),
+      | name: config.name || Pyre,
+        workers: config.workers || System.schedulers_online(),
         agents: config.agents |> List.wrap() |> Enum.map(&Path.expand/1)
     }
   end

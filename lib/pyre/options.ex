@@ -19,7 +19,7 @@ defmodule Pyre.Options do
   @type schema :: [{atom(), {type(), default :: term(), doc :: String.t()}}]
 
   @instance [
-    name: {:atom, Pyre, "the instance's name, the first argument of every function"},
+    name: {:atom, nil, "the instance's name, the first argument of every function; `Pyre` by default"},
     agents: {:directories, [], "the directory (or a list of them) in which agent files are searched"},
     workers: {:pos_integer, nil, "how many interpreters run; one per core by default"},
     python:

@@ -16,7 +16,8 @@ defmodule Pyre.Worker do
 
   require Wire
 
-  # A batch is written when the mailbox is empty, or earlier when it is this large.
+  # A batch is written when the mailbox is empty, or earlier when it is this large: one message more, with its state and
+  # start arguments, still makes a frame within the limit.
   @batch_count 512
   @batch_bytes 1_048_576
   # How soon a full pipe is tried again.
@@ -26,6 +27,14 @@ defmodule Pyre.Worker do
   # An interpreter that was ready this long starts the back-off anew.
   @steady_ms 10_000
   @stop_grace_ms 1_000
+  # A frame within its limit may still decode to many times its size: then this process ends, and the interpreter with
+  # it, not the BEAM. In words: 256 MB. What waits in the mailbox, and binaries, don't count.
+  @max_heap_words 32 * 1_024 * 1_024
+  @spawn_opts [
+    message_queue_data: :off_heap,
+    fullsweep_after: 20,
+    max_heap_size: %{size: @max_heap_words, kill: true, error_logger: true}
+  ]
 
   defstruct [
     :instance,
@@ -54,11 +63,7 @@ defmodule Pyre.Worker do
            revision :: non_neg_integer()}
 
   @spec start_link({atom(), pos_integer()}) :: GenServer.on_start()
-  def start_link({name, no}),
-    do:
-      GenServer.start_link(__MODULE__, {name, no},
-        spawn_opt: [message_queue_data: :off_heap, fullsweep_after: 20]
-      )
+  def start_link({name, no}), do: GenServer.start_link(__MODULE__, {name, no}, spawn_opt: @spawn_opts)
 
   @spec child_spec({atom(), pos_integer()}) :: Supervisor.child_spec()
   def child_spec({_name, no} = argument),
