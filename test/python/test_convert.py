@@ -1,5 +1,7 @@
 """Type hints and plain data, both ways."""
 
+# ruff: noqa: D101  # the types of the tables below
+
 from __future__ import annotations
 
 import datetime as dt

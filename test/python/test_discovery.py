@@ -41,6 +41,12 @@ def test_files_and_packages_are_found_and_hidden_ones_are_not(tmp_path: pathlib.
     assert names([tmp_path]) == (["One", "Two"], [])
 
 
+def test_a_file_may_import_a_helper_beside_it(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "_helping.py").write_text("VALUE = 1\n")
+    (tmp_path / "helped.py").write_text("from _helping import VALUE\n" + AGENT.format(name="Helped"))
+    assert names([tmp_path]) == (["Helped"], [])
+
+
 def test_files_of_one_name_in_two_directories_are_two_modules(tmp_path: pathlib.Path) -> None:
     folders = []
     for name in ("One", "Two"):
@@ -99,7 +105,9 @@ def test_a_class_that_cant_be_offered_is_told_with_the_place(tmp_path: pathlib.P
 
 
 def test_a_mutable_default_is_each_agents_own(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "keeper.py").write_text(AGENT.format(name="Keeper") + "    class State:\n        seen: list[str] = []\n")
+    (tmp_path / "keeper.py").write_text(
+        AGENT.format(name="Keeper") + "    class State:\n        seen: list[str] = []\n"
+    )
     state = discover([str(tmp_path)]).classes[b"Keeper"].state
     first = state.start(b"")
     first.seen.append("a")
@@ -111,18 +119,15 @@ def test_a_mutable_default_is_each_agents_own(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "from dataclasses import dataclass\nfrom pyre import Agent\n"
-        "class Kept(Agent):\n    @dataclass\n    class State:\n        n: int\n        m: float = 0.5\n",
-        "import msgspec\nfrom pyre import Agent\n"
-        "class Kept(Agent):\n    class State(msgspec.Struct):\n        n: int\n        m: float = 0.5\n",
-        "import pydantic\nfrom pyre import Agent\n"
-        "class Kept(Agent):\n    class State(pydantic.BaseModel):\n        n: int\n        m: float = 0.5\n",
-        "from pyre import Agent\nclass Base(Agent):\n    class State:\n        n: int\n"
-        "class Kept(Base):\n    class State(Base.State):\n        m: float = 0.5\n",
+        "from dataclasses import dataclass\n@dataclass\nclass Form:\n    n: int\n    m: float = 0.5\n",
+        "import msgspec\nclass Form(msgspec.Struct):\n    n: int\n    m: float = 0.5\n",
+        "import pydantic\nclass Form(pydantic.BaseModel):\n    n: int\n    m: float = 0.5\n",
+        "class Base(Agent):\n    class State:\n        n: int\nclass Form(Base.State):\n    m: float = 0.5\n",
     ],
 )
 def test_every_form_of_state_is_made_written_and_read(tmp_path: pathlib.Path, source: str) -> None:
-    (tmp_path / "kept.py").write_text(source)
+    kept = "class Kept(Agent):\n    State = Form\n"
+    (tmp_path / "kept.py").write_text(f"from pyre import Agent\n{source}{kept}")
     found = discover([str(tmp_path)])
     assert found.problems == []
     state = found.classes[b"Kept"].state

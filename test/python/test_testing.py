@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent / "agents"))
-
-from shop import Scale, Shop
-
 import pyre.testing
+from agents.shop import Scale, Shop
 from pyre import errors
 from pyre.testing import Sent
 
@@ -26,6 +21,7 @@ class Desk:
     """A faked peer."""
 
     def __init__(self) -> None:
+        """Hear nothing yet."""
         self.heard: list[str] = []
 
     async def sold(self, name: str) -> None:
@@ -142,7 +138,7 @@ def test_a_handler_that_hangs_is_ended(shop: RunningAgent, monkeypatch: pytest.M
 def test_a_resource_can_be_faked(desk: Desk) -> None:
     class Fixed(Scale):
         def weigh(self, name: str) -> int:
-            return 1
+            return 1 if name else 0
 
     fakes: dict[str, Any] = {"scale": Fixed()}
     with pyre.testing.run(Shop, peers={"desk": desk}, resources=fakes) as shop:

@@ -10,9 +10,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from wire_peer import DEADLINE_SECONDS, PACKAGE, LogServer, Peer
 
 from pyre import _body, _wire
+from wire_peer import DEADLINE_SECONDS, PACKAGE, LogServer, Peer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ def test_ready_tells_what_the_interpreter_found(start: Callable[..., Peer]) -> N
     assert info["problems"] == []
     assert info["loop"] == "uvloop"
     assert {"msgpack", "structlog"} <= set(info["packages"])
-    hooked, ledger = sorted(info["classes"], key=lambda kind: kind["name"])
+    hooked, ledger, _shop = sorted(info["classes"], key=lambda kind: kind["name"])
     assert hooked["autostart"] == [["first", {"n": 1}], ["second", {}]]
     assert (hooked["on_start"], hooked["on_stop"], ledger["on_start"]) == (True, True, False)
     assert ledger["file"] == str(AGENTS / "ledger.py")
@@ -224,9 +224,7 @@ def test_a_reply_brings_the_new_state_and_only_a_new_one(peer: Peer) -> None:
         ({"n": 1, "m": 2}, "unknown argument 'm' (expected: n)"),
     ],
 )
-def test_arguments_that_dont_fit_are_refused_before_any_code_runs(
-    peer: Peer, args: dict[str, Any], words: str
-) -> None:
+def test_arguments_that_dont_fit_are_refused_before_any_code_runs(peer: Peer, args: dict[str, Any], words: str) -> None:
     done = peer.call(1, "add", args)
     assert done.status == _wire.STATUS_REFUSED
     assert done.body == {"kind": "invalid_args", "message": words, "details": {}}

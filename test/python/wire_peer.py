@@ -106,7 +106,7 @@ class Peer:
         body = _body.pack(dict(args or {}))
         self.send((_wire.OP_ACTIVATE, handle, epoch, name.encode(), f"agent-{handle}".encode(), state, body, 0))
 
-    def deliver(
+    def deliver(  # noqa: PLR0913  # what a DELIVER has
         self,
         handle: int,
         handler: str,
@@ -171,9 +171,9 @@ class Done:
     def __init__(self, status: int, body: bytes, state: Any, effects: Any) -> None:
         """Unpack the bodies."""
         self.status = status
-        self.body = _body.unpack(body) if body else None
+        self.body: Any = _body.unpack(body) if body else None
         self.state_bytes = state
-        self.state = _body.unpack(state) if state else None
+        self.state: Any = _body.unpack(state) if state else None
         self.effects = effects
 
     def __repr__(self) -> str:

@@ -13,19 +13,19 @@ EXIT_BUG = 70
 REQUIRED = ("msgpack", "structlog")
 
 
-def main():  # type: () -> int
+def main() -> int:
     """Check the interpreter, then set up, run, tear down."""
     reason = _too_old() or _missing_package()
     if _by_hand():
         sys.stderr.write("usage: this is a worker of Pyre; the BEAM starts it, see `mix pyre.run`\n")
         return EXIT_BY_HAND
     if reason:
-        sys.stderr.write("pyre: %s\n" % reason)  # noqa: UP031
+        sys.stderr.write(f"pyre: {reason}\n")
         return EXIT_UNUSABLE
     return _work()
 
 
-def _work():  # type: () -> int
+def _work() -> int:
     from pyre._worker import Worker  # noqa: PLC0415  # not before the checks
 
     worker = Worker()
@@ -34,34 +34,30 @@ def _work():  # type: () -> int
     return worker.tear_down()
 
 
-def _too_old():  # type: () -> str
+def _too_old() -> str:
     if sys.version_info >= WANTED:
         return ""
     found = ".".join(map(str, sys.version_info[:3]))
-    return "%s is Python %s, but Pyre needs %d.%d or newer" % ((sys.executable, found) + WANTED)  # noqa: UP031, RUF005
+    return f"{sys.executable} is Python {found}, but Pyre needs {WANTED[0]}.{WANTED[1]} or newer"
 
 
-def _missing_package():  # type: () -> str
+def _missing_package() -> str:
     if _too_old():
         return ""
     for name in REQUIRED:
         try:
             __import__(name)
         except ImportError as exc:
-            return "the package %s can't be imported (%s); install it with: %s -m pip install %s" % (  # noqa: UP031
-                name,
-                exc,
-                sys.executable,
-                name,
-            )
+            remedy = f"{sys.executable} -m pip install {name}"
+            return f"the package {name} can't be imported ({exc}); install it with: {remedy}"
     return ""
 
 
-def _by_hand():  # type: () -> bool
+def _by_hand() -> bool:
     return len(sys.argv) > 1 or "PYRE_RECORDER" not in os.environ or os.isatty(0)
 
 
-def _leave_package_folder():  # type: () -> None
+def _leave_package_folder() -> None:
     # Without PYTHONSAFEPATH the folder of this file comes first, and its modules would shadow others.
     here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
     if sys.path and os.path.abspath(sys.path[0]) == here:  # noqa: PTH100

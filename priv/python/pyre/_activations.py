@@ -18,7 +18,7 @@ class Activation:
 
     __slots__ = ("agent", "args", "committed", "dropped", "epoch", "id", "kind", "leaving", "running", "used")
 
-    def __init__(self, epoch: int, kind: AgentClass, id: str, committed: bytes, args: bytes) -> None:  # noqa: A002, PLR0913, PLR0917
+    def __init__(self, epoch: int, kind: AgentClass, id: str, committed: bytes, args: bytes) -> None:  # noqa: A002
         """Keep what the BEAM sent; no user code runs."""
         self.epoch = epoch
         self.kind = kind
@@ -33,7 +33,7 @@ class Activation:
 
     def materialise(self) -> Any:  # noqa: ANN401
         """Make the agent's object. Runs user code: State's validators and the class's __init__."""
-        agent = self._made(self.kind.kind)
+        agent: Any = self._made(self.kind.kind)
         agent.state = self._state()
         if type(agent).__init__ is not object.__init__:
             agent.__init__()
@@ -47,7 +47,7 @@ class Activation:
         return agent
 
     def _made(self, kind: type) -> Any:  # noqa: ANN401
-        agent = object.__new__(kind)
+        agent: Any = object.__new__(kind)
         object.__setattr__(agent, "id", self.id)
         return agent
 

@@ -217,7 +217,7 @@ def _enum(hint: type[enum.Enum]) -> Loader:
 # --- Containers ---
 
 
-def _generic(hint: Any, origin: Any, args: tuple[Any, ...]) -> Loader:  # noqa: ANN401
+def _generic(hint: Any, origin: Any, args: tuple[Any, ...]) -> Loader:  # noqa: ANN401  # one line a form
     if origin in {typing.Annotated, typing.Required, typing.NotRequired, typing.Final}:
         return loader(args[0])
     if origin in {typing.Union, types.UnionType}:
@@ -226,22 +226,21 @@ def _generic(hint: Any, origin: Any, args: tuple[Any, ...]) -> Loader:  # noqa: 
         return _literal(args)
     if origin is tuple:
         return _tuple(args)
-    if origin in _SETS:
-        return _many(loader(args[0]), _SETS[origin], "set")
-    if origin in _LISTS:
-        return _many(loader(args[0]), list, "list")
     if origin in _MAPS:
         return _mapping(loader(args[0]), loader(args[1]))
-    raise NotPlainError(f"{hint!r} can't travel in a message")
+    kind = _SETS.get(origin) or _LISTS.get(origin)
+    if kind is None:
+        raise NotPlainError(f"{hint!r} can't travel in a message")
+    return _many(loader(args[0]), kind, "list" if kind is list else "set")
 
 
 _SETS: dict[Any, type] = {set: set, frozenset: frozenset, collections.abc.Set: set, collections.abc.MutableSet: set}
-_LISTS = {
-    list,
-    collections.abc.Sequence,
-    collections.abc.MutableSequence,
-    collections.abc.Iterable,
-    collections.abc.Collection,
+_LISTS: dict[Any, type] = {
+    list: list,
+    collections.abc.Sequence: list,
+    collections.abc.MutableSequence: list,
+    collections.abc.Iterable: list,
+    collections.abc.Collection: list,
 }
 _MAPS = {dict, collections.abc.Mapping, collections.abc.MutableMapping}
 
@@ -469,12 +468,13 @@ def pack(value: Any) -> bytes:  # noqa: ANN401
     except errors.EncodeError:
         return _body.pack(dump(value))
 
+
 def dump(value: Any) -> Any:  # noqa: ANN401
     """Turn what has a plain form into it, all the way down; what has none stays, for the encoder to name."""
     kind = type(value)
     if kind in PLAIN:
         return value
-    return _dumper(kind)(value)
+    return _dumper(kind)(value)  # type: ignore[arg-type]  # a class is hashable
 
 
 @functools.cache

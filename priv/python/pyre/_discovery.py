@@ -1,9 +1,9 @@
 """Finds agent classes and resources in directories. Errors are kept and told, never raised.
 
-Runs on the main thread, before the loop does. Each top-level file is a module, as is each folder with an `__init__.py`.
-The directory goes to the end of sys.path, so that files may import helpers beside them, and nothing there can shadow the
-standard library. A file keeps its plain name where an import of that name would give this very file; where not (two
-`watcher.py` in two directories, or a `queue.py`), it gets a name of its own.
+Runs on the main thread, before the loop does. Each top-level file is a module, as is each folder with an
+`__init__.py`. The directory goes to the end of sys.path, so that files may import helpers beside them, and nothing
+there can shadow the standard library. A file keeps its plain name where an import of that name would give this very
+file; where not (two `watcher.py` in two directories, or a `queue.py`), it gets a name of its own.
 """
 
 from __future__ import annotations

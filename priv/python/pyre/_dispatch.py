@@ -86,6 +86,7 @@ class Dispatcher:
         """Apply one frame; raises ProtocolError for an envelope that is none."""
         self.activations.turn += 1
         operations = self._operations
+        envelope: tuple[Any, ...] = ()
         try:
             for envelope in envelopes:
                 operations[envelope[0]](envelope)
@@ -175,7 +176,7 @@ class Dispatcher:
 
     # --- What messages tell ---
 
-    def done(self, message: Message, status: int, body: bytes, state: Any, effects: Any) -> None:  # noqa: ANN401, PLR0913, PLR0917
+    def done(self, message: Message, status: int, body: bytes, state: Any, effects: Any) -> None:  # noqa: ANN401
         """Answer a message whose handler has ended."""
         number = message.number
         self.running.pop(number, None)
@@ -213,7 +214,7 @@ class Dispatcher:
         if status in GONE and spoiled and self.activations.get(message.handle) is message.activation:
             self.activations.remove(message.handle)
 
-    def find_function(self, module: str, function: str) -> HandlerSpec:  # noqa: PLR6301
+    def find_function(self, module: str, function: str) -> HandlerSpec:
         """Find what RUN names; imports its module where nobody did before."""
         try:
             found: Any = importlib.import_module(module)

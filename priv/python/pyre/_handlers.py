@@ -143,9 +143,7 @@ def _marked_functions(kind: type[Agent]) -> Iterator[tuple[Callable[..., Any], H
             yield function, options
 
 
-def _hook(
-    kind: type[Agent], name: str, state: StateKind, resource_types: Mapping[Any, str]
-) -> HandlerSpec | None:
+def _hook(kind: type[Agent], name: str, state: StateKind, resource_types: Mapping[Any, str]) -> HandlerSpec | None:
     function = getattr(kind, name, None)
     return _compile(kind, function, HandlerOptions(name=name), state, resource_types) if function else None
 
@@ -217,8 +215,17 @@ def compile_function(function: Callable[..., Any]) -> HandlerSpec:
             return await function(*positional, **named)
         return await message.in_thread(function, *positional, **named)
 
-    name = getattr(function, "__qualname__", repr(function))
-    return HandlerSpec(name, function, HandlerOptions(), is_async, (), True, lambda args: args, start, None)
+    return HandlerSpec(
+        name=getattr(function, "__qualname__", repr(function)),
+        function=function,
+        options=HandlerOptions(),
+        is_async=is_async,
+        params=(),
+        is_open=True,
+        bind=lambda args: args,
+        start=start,
+        write_state=None,
+    )
 
 
 class _Shape(NamedTuple):

@@ -147,7 +147,8 @@ def _error_of(value: Any) -> BaseException | None:  # noqa: ANN401
     if isinstance(value, BaseException):
         return value
     if isinstance(value, tuple):
-        return value[1]
+        error: BaseException | None = value[1]
+        return error
     return sys.exc_info()[1] if value else None
 
 
@@ -169,9 +170,7 @@ def _record(
 def _labels(message: Message | None, fields: MutableMapping[str, Any]) -> dict[str, Any]:
     known: Mapping[str, Any] = message.labels() if message is not None else {}
     # A user's own field of the same name, as in message="hello", stays a field.
-    return {
-        name: fields.pop(name) if isinstance(fields.get(name), kind) else known.get(name) for name, kind in LABELS
-    }
+    return {name: fields.pop(name) if isinstance(fields.get(name), kind) else known.get(name) for name, kind in LABELS}
 
 
 def _field(value: Any) -> Any:  # noqa: ANN401

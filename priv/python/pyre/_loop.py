@@ -79,10 +79,11 @@ class Link:
         """Write what is left, waiting for the pipe where it is full; called after the loop's end."""
         with contextlib.suppress(OSError, WireError):
             os.set_blocking(self._output, True)
-            for chunk in [*self._unwritten, *self._frames_of(self._outgoing)]:
-                view = memoryview(chunk)
-                while view:
-                    view = view[os.write(self._output, view) :]
+            last = [memoryview(frame) for frame in self._frames_of(self._outgoing)]
+            for rest in self._unwritten + last:
+                written = 0
+                while written < len(rest):
+                    written += os.write(self._output, rest[written:])
         self._unwritten, self._outgoing = [], []
 
     def _read(self) -> None:

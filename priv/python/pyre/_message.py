@@ -1,7 +1,7 @@
 """One message under way.
 
-A `Message` is itself the coroutine that its asyncio Task runs: each step of the user's handler goes through `send`, which
-tells the flight recorder what is on the loop. So `asyncio.timeout`, `current_task` and context variables work as
+A `Message` is itself the coroutine that its asyncio Task runs: each step of the user's handler goes through `send`,
+which tells the flight recorder what is on the loop. So `asyncio.timeout`, `current_task` and context variables work as
 anywhere, and a worker that dies in the middle of a step leaves the number of the message behind.
 
 The order inside the first step matters. First what can refuse the message without running any of the user's code, then
@@ -14,7 +14,7 @@ import asyncio
 import contextvars
 import functools
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyre import _wire, errors
 from pyre._body import unpack
@@ -143,7 +143,7 @@ class Message:
         words[RUNNING] = self.number
         try:
             if self._inner is None:
-                raise exc
+                raise exc  # noqa: TRY301  # cancelled before its first step
             waiting = self._inner.throw(exc, *rest)
         except StopIteration as stop:
             self._succeed(stop.value)
@@ -168,7 +168,9 @@ class Message:
 
     def _begin(self, now_ns: int) -> Any:  # noqa: ANN401
         if self.deadline_ns and now_ns > self.deadline_ns:
-            self._refuse(errors.Deadline(f"expired {(now_ns - self.deadline_ns) // 1_000_000} ms before it could begin"))
+            self._refuse(
+                errors.Deadline(f"expired {(now_ns - self.deadline_ns) // 1_000_000} ms before it could begin")
+            )
         spec = self.spec
         try:
             args = spec.bind(unpack(self.args) if self.args else {})
@@ -182,7 +184,7 @@ class Message:
             agent = self._agent()
         return spec.start(agent, self, args)
 
-    def _refuse(self, error: errors.PyreError) -> Any:  # noqa: ANN401
+    def _refuse(self, error: errors.PyreError) -> NoReturn:
         raise Answered(_wire.STATUS_REFUSED, own_body(error))
 
     def _agent(self) -> Any:  # noqa: ANN401
@@ -226,7 +228,7 @@ class Message:
 
     def raises(self) -> tuple[type[BaseException], ...]:
         """Tell which exceptions are expected refusals."""
-        return self.spec.options.raises if self.spec is not None else ()
+        return self.spec.options.raises
 
     def _finish(self, status: int, body: bytes, state: Any = ()) -> None:  # noqa: ANN401
         self._inner = self.task = None
@@ -378,7 +380,9 @@ class FunctionRun(Message):
 
     __slots__ = ("path",)
 
-    def __init__(self, dispatcher: Dispatcher, number: int, path: tuple[str, str], args: bytes, deadline_ns: int) -> None:  # noqa: PLR0913, PLR0917
+    def __init__(
+        self, dispatcher: Dispatcher, number: int, path: tuple[str, str], args: bytes, deadline_ns: int
+    ) -> None:
         """Keep which function is meant; it is looked for in the first step."""
         super().__init__(dispatcher, number, 0, None, None, args, deadline_ns, number)
         self.path = path
@@ -387,7 +391,7 @@ class FunctionRun(Message):
         if self.deadline_ns and now_ns > self.deadline_ns:
             self._refuse(errors.Deadline("expired before it could begin"))
         try:
-            args = unpack(self.args) if self.args else []
+            args: Any = unpack(self.args) if self.args else []
         except errors.PyreError as exc:
             self._refuse(exc)
         # Finding it may import its module, which is the user's code already.
@@ -398,6 +402,10 @@ class FunctionRun(Message):
         except errors.PyreError as exc:
             self._refuse(exc)
         return self.spec.start(None, self, args)
+
+    def raises(self) -> tuple[type[BaseException], ...]:
+        """Expect none; it may have failed before the function was found."""
+        return ()
 
     @property
     def agent_id(self) -> str:

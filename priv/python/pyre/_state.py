@@ -33,7 +33,7 @@ class StateKind:
         self.fields: dict[str, tuple[Loader, bool]] = {}
         self._make: Callable[[dict[str, Any]], Any] = lambda _fields: None
         self.write: Callable[[Any], bytes] = lambda _state: EMPTY_MAP
-        self._load_fields: Callable[[Any], dict[str, Any]] = _checked
+        self._load_fields: Callable[[dict[str, Any]], dict[str, Any]] = _checked
         self._guard: type | None = None
         if state_class is not None:
             self._compile(state_class)
@@ -65,7 +65,7 @@ class StateKind:
         if compiled:
             self.write = _writer(tuple(compiled), all(field.loader.plain for field in compiled.values()))
 
-    def _checked_fields(self, fields: Any) -> dict[str, Any]:  # noqa: ANN401
+    def _checked_fields(self, fields: dict[str, Any]) -> dict[str, Any]:
         for name in fields:
             if name not in self.fields:
                 raise TypeError(f"unknown field {name!r}")

@@ -1,7 +1,7 @@
 """Takes the standard descriptors: what was 0 and 1 becomes the protocol, 1 and 2 become the log.
 
-Called once, before any of the user's code is imported. From then on a `print`, a C library's `printf` and a child process
-write to the log, and nothing but the loop can write into the protocol.
+Called once, before any of the user's code is imported. From then on a `print`, a C library's `printf` and a child
+process write to the log, and nothing but the loop can write into the protocol.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ Not asyncio's default executor: that one has six threads on two cores, and six b
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import contextvars
 import queue
@@ -13,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 __all__ = ["MAX_THREADS", "Threads"]

@@ -150,7 +150,7 @@ class Watchdog:
             dispatcher.watched = self._step_ended
 
     def _step_ended(self, message: Message) -> None:
-        """Called on the loop's thread, at the end of a step that was seen to take long."""
+        """Take note of the end of a step that was seen to take long; called on the loop's thread."""
         dispatcher, seen = self._dispatcher, self._seen
         if dispatcher is None or seen is None:
             return
@@ -180,7 +180,7 @@ class Watchdog:
 
 def _stack_of(thread: int) -> str:
     frame = sys._current_frames().get(thread)  # noqa: SLF001  # its documented use: debugging deadlocks
-    frames = []
+    frames: list[tuple[FrameType, int]] = []
     while frame is not None and len(frames) < MAX_FRAMES and not _is_ours(frame):
         frames.append((frame, frame.f_lineno))
         frame = frame.f_back

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import sys
+import inspect
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
 
 if TYPE_CHECKING:
@@ -99,14 +99,12 @@ def _is_plain(state: type) -> bool:
 
 
 def _slotted(state: type) -> type:
-    for name in state.__dict__.get("__annotations__", {}):
+    for name in inspect.get_annotations(state):
         default = state.__dict__.get(name)
         if isinstance(default, list | dict | set):
             setattr(state, name, dataclasses.field(default_factory=_copies(default)))
-    made = dataclasses.dataclass(slots=True, kw_only=True)(state)
-    made.__qualname__ = state.__qualname__
-    made.__module__ = state.__module__ if state.__module__ in sys.modules else __name__
-    return made
+    slotted: type = dataclasses.dataclass(slots=True, kw_only=True)(state)
+    return slotted
 
 
 def _copies(default: Any) -> Callable[[], Any]:  # noqa: ANN401

@@ -1,6 +1,7 @@
 """Runs one agent class in a test, without the BEAM: the same dispatch, validation, commits and rollbacks.
 
-    with pyre.testing.run(Watcher, id="root", args={"path": "/"}, peers={"desk": {"report": lambda **_: None}}) as agent:
+    desk = {"report": lambda **_args: None}
+    with pyre.testing.run(Watcher, id="root", args={"path": "/"}, peers={"desk": desk}) as agent:
         assert agent.call("check") < 0.9
         assert agent.state.warned is False
 
@@ -233,7 +234,7 @@ class RunningAgent:
     def _begin_request(self, envelope: tuple[Any, ...]) -> None:
         self._loop.create_task(self._serve(*envelope[2:]))
 
-    async def _serve(self, ref: int, verb: int, target: bytes, name: bytes, body: bytes, _timeout_ms: int) -> None:  # noqa: PLR0913, PLR0917
+    async def _serve(self, ref: int, verb: int, target: bytes, name: bytes, body: bytes, _timeout_ms: int) -> None:
         try:
             reply = await self._serving[verb](self, target.decode(), name.decode(), body)
             status, answer = _wire.RESULT_DONE, _body.pack(dump(reply))

@@ -1,5 +1,7 @@
 """One agent class with a handler for each way to behave and to misbehave."""
 
+# ruff: noqa: ARG002, ASYNC221, ASYNC251, RUF012, T201, TRY301  # misbehaving is its purpose; defaults are copied
+
 from __future__ import annotations
 
 import asyncio
@@ -73,7 +75,8 @@ class Ledger(Agent):
     async def add(self, ctx: Context, n: int) -> int:
         """Add, and give the sum."""
         self.state.total += n
-        return self.state.total
+        total: int = self.state.total
+        return total
 
     @handler
     async def enter(self, entry: Entry) -> Entry:
