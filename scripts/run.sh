@@ -17,7 +17,10 @@ export ELIXIR_ERL_OPTIONS="+Bd -noinput ${ELIXIR_ERL_OPTIONS:-}"
 
 if [ -t 1 ]; then
     export PYRE_TTY=1
-    read -r PYRE_LINES PYRE_COLUMNS < <(stty size <&1 2>/dev/null || echo 24 80)
+    # Not <&1: inside the substitution, that is its own pipe.
+    exec 3>&1
+    read -r PYRE_LINES PYRE_COLUMNS < <(stty size <&3 2>/dev/null || echo 24 80)
+    exec 3>&-
     export PYRE_LINES PYRE_COLUMNS
 fi
 
@@ -54,7 +57,8 @@ beam=$!
 # A trapped signal ends `wait` early, with a status of its own.
 while :; do
     seen=$signals
-    wait "$beam"
+    # bash would print "Killed" and the whole command.
+    { wait "$beam"; } 2>/dev/null
     status=$?
     [ $signals != $seen ] && kill -0 "$beam" 2>/dev/null || break
 done

@@ -54,19 +54,28 @@ good_venv() { "$venv_python" -c 'import sys; sys.version_info >= (3, 11) or sys.
 
 ## The stamp
 
-# One stamp a level. It changes with what is asked for and with the Elixir that PATH finds first.
-stamp() {
-    echo ".venv/setup-$level-$({
-        cat requirements-dev.txt priv/python/requirements.txt
-        command -v elixir
-    } | sha256sum | cut -c 1-16)"
-}
+# One stamp a level, which changes with what is asked for.
+wanted=$(cat requirements-dev.txt priv/python/requirements.txt | sha256sum | cut -c 1-16)
 
-done_before() { [ -f "$(stamp)" ] && [ -x "$venv_python" ] && command -v mix >/dev/null; }
+# Each level holds those before it.
+case $level in
+    run) enough="run test check" ;;
+    test) enough="test check" ;;
+    check) enough=check ;;
+esac
+
+done_before() {
+    [ -x "$venv_python" ] && command -v mix >/dev/null || return 1
+    local earlier
+    for earlier in $enough; do
+        [ -f ".venv/setup-$earlier-$wanted" ] && return
+    done
+    return 1
+}
 
 note_done() {
     rm -f ".venv/setup-$level-"*
-    touch "$(stamp)"
+    touch ".venv/setup-$level-$wanted"
 }
 
 ## System packages
