@@ -143,9 +143,13 @@ def _guarded(state_class: type) -> type | None:
     def refuse(state: Any, name: str, _value: object) -> None:  # noqa: ANN401
         raise errors.ReadOnly(f"{type(state).__qualname__}.{name} can't be set: the snapshot is read-only")
 
+    # What is made from a snapshot (dataclasses.replace, copy) is the user's own, and may be written to.
+    def new(_guard: type, *args: Any, **fields: Any) -> Any:  # noqa: ANN401
+        return state_class(*args, **fields) if args or fields else object.__new__(state_class)
+
     guard: type | None = None
     with contextlib.suppress(TypeError):  # a base that can't be subclassed goes without the guard
-        guard = type(state_class.__name__, (state_class,), {"__slots__": (), "__setattr__": refuse})
+        guard = type(state_class.__name__, (state_class,), {"__slots__": (), "__setattr__": refuse, "__new__": new})
     return guard
 
 
