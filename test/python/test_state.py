@@ -12,28 +12,38 @@ from pyre.testing import run
 
 
 class Ledger(Agent):
+    """Has something to copy."""
+
     class State:
+        """Two fields."""
+
         total: int = 1
         name: str = "x"
 
+    state: State
+
     @handler(interleave=True)
     async def replaced(self) -> int:
-        other = dataclasses.replace(self.state, total=5)
+        """Make another state from the snapshot."""
+        other = dataclasses.replace(self.state, total=5)  # type: ignore[type-var]  # becomes a dataclass at run time
         other.total += 1
         return other.total
 
     @handler(interleave=True)
-    async def copied(self, deep: bool) -> int:
+    async def copied(self, *, deep: bool) -> int:
+        """Copy the snapshot."""
         other = copy.deepcopy(self.state) if deep else copy.copy(self.state)
         other.total += 10
         return other.total
 
     @handler(interleave=True)
     async def write(self) -> None:
+        """Write to the snapshot."""
         self.state.total = 2
 
     @handler
     async def total(self) -> int:
+        """Give what is committed."""
         return self.state.total
 
 
