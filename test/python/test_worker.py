@@ -189,6 +189,22 @@ def test_started_by_hand_it_tells_how_it_is_used(arguments: list[str]) -> None:
     assert ended.stderr.startswith(b"usage:")
 
 
+def test_without_uvloop_asyncio_does(start: Callable[..., Peer], tmp_path: pathlib.Path) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "uvloop.py").write_text("raise ImportError('uvloop')")
+    peer = start(PYTHONPATH=f"{hidden}{os.pathsep}{PACKAGE}")
+    assert peer.hello(AGENTS)["loop"] == "asyncio"
+    peer.activate(1, "Ledger")
+    assert peer.call(1, "reply_much", {"size": 3_000_000}).status == 0
+    done = peer.call(1, "leave_from_task")
+    assert (done.status, done.body["type"]) == (_wire.STATUS_FAILED, "SystemExit")
+    peer.activate(1, "Ledger", epoch=2)
+    assert peer.call(1, "in_a_task", epoch=2).body is True
+    peer.close_input()
+    assert peer.wait() == _wire.EXIT_CLOSED
+
+
 def test_a_file_that_fails_to_import_hurts_no_other(start: Callable[..., Peer], tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "agents"
     folder.mkdir()
@@ -447,6 +463,70 @@ def test_a_task_that_outlives_its_handler_is_cancelled_and_logged(peer: Peer, lo
     assert peer.call(1, "leave_task").status == 0
     log.wait_for(lambda server: any("cancelled 1 tasks" in r.get("event", "") for r in server.records))
     assert peer.call(1, "background_cancelled").body is True
+
+
+def test_a_task_cant_end_the_interpreter_either(peer: Peer) -> None:
+    done = peer.call(1, "leave_from_task")
+    assert (done.status, done.body["type"]) == (_wire.STATUS_FAILED, "SystemExit")
+    peer.activate(2, "Ledger")
+    assert peer.call(2, "add", {"n": 1}).body == 1
+
+
+def test_replies_larger_than_the_pipe_arrive_whole_and_in_order(peer: Peer) -> None:
+    sizes = [3_000_000, 10, 5_000_000, 20]
+    numbers = [peer.deliver(1, "reply_much", {"size": size}) for size in sizes]
+    assert [len(peer.done(number).body) for number in numbers] == sizes
+
+
+def test_replies_that_dont_fit_one_frame_go_in_several(peer: Peer) -> None:
+    size = 15 * 1024 * 1024
+    args = _body.pack({"size": size})
+    peer.send(
+        *((_wire.OP_DELIVER, number, 1, 1, 0, b"reply_much", args, 0, number) for number in range(1, 6)),
+    )
+    assert [len(peer.done(number).body) for number in range(1, 6)] == [size] * 5
+
+
+def test_a_reply_that_is_too_large_is_the_handlers_failure(peer: Peer) -> None:
+    done = peer.call(1, "reply_much", {"size": 17 * 1024 * 1024})
+    assert (done.status, done.body["kind"]) == (_wire.STATUS_FAILED, "too_large")
+
+
+def test_a_cast_that_nobody_waited_for_is_logged_once_when_it_fails(peer: Peer, log: LogServer) -> None:
+    number = peer.deliver(1, "cast_into_nothing")
+    request = peer.request()
+    assert peer.done(number).status == 0
+    body = _body.pack({"kind": "not_found", "message": "no such agent", "details": {}})
+    peer.send((_wire.OP_RESULT, request[2], _wire.RESULT_ERROR, body))
+    log.wait_for(lambda server: any("no such agent" in (r.get("exception") or "") for r in server.records))
+
+
+def test_a_context_is_of_no_use_after_its_message(peer: Peer) -> None:
+    assert peer.call(1, "keep_context").status == 0
+    assert peer.call(1, "use_kept_context").body["type"] == "StaleActivation"
+
+
+def test_the_least_recently_used_activations_are_evicted(start: Callable[..., Peer]) -> None:
+    peer = start()
+    peer.hello(AGENTS, max_activations=4)
+    for handle in (1, 2, 3):
+        peer.activate(handle, "Ledger")
+        assert peer.call(handle, "add", {"n": handle}).status == 0
+    busy = peer.deliver(2, "begin_and_wait")
+    peer.request()
+    assert peer.call(1, "add", {"n": 1}).status == 0
+    for handle in (4, 5):
+        peer.activate(handle, "Ledger")
+    statuses = {handle: peer.call(handle, "forget").status for handle in (1, 3, 4, 5)}
+    assert statuses == {1: 0, 3: _wire.STATUS_EVICTED, 4: 0, 5: 0}
+    peer.send((_wire.OP_CANCEL, busy))
+    assert peer.done(busy).status == _wire.STATUS_CANCELLED
+
+
+def test_messages_begin_in_the_order_of_their_numbers(peer: Peer) -> None:
+    numbers = [peer.deliver(1, "add", {"n": 1}) for _ in range(50)]
+    assert [peer.done(number).body for number in numbers] == list(range(6, 56))
+    assert peer.words()[1] == numbers[-1]
 
 
 def test_a_resource_is_opened_once(peer: Peer) -> None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import heapq
+import itertools
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyre._handlers import AgentClass
 
-__all__ = ["Activation", "Activations"]
+__all__ = ["DROPPED", "HELD", "LEAVING", "Activation", "Activations"]
 
-EVICTED_SHARE = 16  # one sixteenth at a time: a scan of all pays for that many
+# How far an activation is let go of: not at all, by us, or by a DROP that is to be confirmed.
+HELD, LEAVING, DROPPED = range(3)
+
+EVICTED_SHARE = 16  # one sixteenth at a time, so that not every new one evicts
 
 
 class Activation:
     """One agent in this interpreter. Its object is made late: until then only bytes are held."""
 
-    __slots__ = ("agent", "args", "committed", "dropped", "epoch", "id", "kind", "leaving", "running", "used")
+    __slots__ = ("agent", "args", "committed", "epoch", "id", "kind", "leaving", "running")
 
     def __init__(self, epoch: int, kind: AgentClass, id: str, committed: bytes, args: bytes) -> None:  # noqa: A002
         """Keep what the BEAM sent; no user code runs."""
@@ -27,9 +30,7 @@ class Activation:
         self.args: bytes | None = args
         self.agent: Any = None
         self.running = 0
-        self.used = 0
-        self.leaving = False
-        self.dropped = False
+        self.leaving = HELD
 
     def materialise(self) -> Any:  # noqa: ANN401
         """Make the agent's object. Runs user code: State's validators and the class's __init__."""
@@ -62,28 +63,33 @@ class Activations:
     def __init__(self, max_activations: int) -> None:
         """Begin with none."""
         self._max = max_activations
-        self._held: dict[int, Activation] = {}
+        self.crowd = max_activations // 2  # from here on the order of use is kept
+        self.held: dict[int, Activation] = {}
         self._leaving: dict[tuple[int, int], Activation] = {}
         self.turn = 0
-        self.get = self._held.get
+        self.get = self.held.get
 
     def __len__(self) -> int:
         """Count those held."""
-        return len(self._held)
+        return len(self.held)
 
     def put(self, handle: int, activation: Activation) -> None:
         """Hold a new one, in place of an older epoch; evicts others above the limit."""
         self.remove(handle)
-        activation.used = self.turn
-        self._held[handle] = activation
-        if len(self._held) > self._max:
-            self._evict(handle)
+        self.held[handle] = activation
+        if len(self.held) > self._max:
+            self._evict()
+
+    def use(self, handle: int, activation: Activation) -> None:
+        """Take note that it was used just now; called where eviction comes near."""
+        self.held.pop(handle)
+        self.held[handle] = activation
 
     def remove(self, handle: int) -> Activation | None:
         """Let go of one; what still runs of it is remembered until it has ended."""
-        activation = self._held.pop(handle, None)
+        activation = self.held.pop(handle, None)
         if activation is not None and activation.running:
-            activation.leaving = True
+            activation.leaving = LEAVING
             self._leaving[handle, activation.epoch] = activation
         return activation
 
@@ -95,7 +101,9 @@ class Activations:
         """Nothing of it runs any more."""
         self._leaving.pop((handle, epoch), None)
 
-    def _evict(self, newest: int) -> None:
-        idle = ((held.used, handle) for handle, held in self._held.items() if not held.running and handle != newest)
-        for _used, handle in heapq.nsmallest(len(self._held) // EVICTED_SHARE + 1, idle):
-            del self._held[handle]
+    def _evict(self) -> None:
+        # In the order of their last use, the newest being the last; what runs stays.
+        idle = (handle for handle, held in self.held.items() if not held.running)
+        count = min(len(self.held) // EVICTED_SHARE + 1, len(self.held) - 1)
+        for handle in list(itertools.islice(idle, count)):
+            del self.held[handle]

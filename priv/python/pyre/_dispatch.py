@@ -12,7 +12,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pyre import _wire, errors
-from pyre._activations import Activation, Activations
+from pyre._activations import DROPPED, Activation, Activations
 from pyre._failure import own_body
 from pyre._handlers import AgentClass, HandlerSpec, compile_function
 from pyre._message import CURRENT, FunctionRun, Message
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Catalogue", "Dispatcher"]
 
 DONE = _wire.OP_DONE
+Task = asyncio.Task
 ON_START = _wire.KIND_ON_START
 GONE = {_wire.STATUS_FAILED, _wire.STATUS_REJECTED, _wire.STATUS_CANCELLED, _wire.STATUS_UNUSABLE}
 MAX_ACTIVATIONS = 50_000
@@ -121,12 +122,14 @@ class Dispatcher:
         if spec is None:
             self._answer(number, _wire.STATUS_REFUSED, _unknown_handler(activation, name))
             return
-        activation.used = self.activations.turn
+        if len(self.activations.held) > self.activations.crowd:
+            self.activations.use(handle, activation)
         activation.running += 1
         deadline_ns = deadline_ms * NS_PER_MS + self._offset_ns if deadline_ms else 0
         message = Message(self, number, handle, activation, spec, args, deadline_ns, extra)
         self.running[number] = message
-        message.begin()
+        # Tasks take their first steps in the order in which they are made, which is that of the numbers.
+        message.task = Task(message, loop=self.loop, name="pyre-message")
 
     def _answer_unheld(self, number: int, handle: int, epoch: int) -> None:
         unusable = self._unusable.get(handle)
@@ -140,7 +143,7 @@ class Dispatcher:
         deadline_ns = deadline_ms * NS_PER_MS + self._offset_ns if deadline_ms else 0
         message = FunctionRun(self, number, (module.decode(), function.decode()), args, deadline_ns)
         self.running[number] = message
-        message.begin()
+        message.task = Task(message, loop=self.loop, name="pyre-run")
 
     def _cancel(self, envelope: tuple[Any, ...]) -> None:
         _, number = envelope
@@ -158,7 +161,7 @@ class Dispatcher:
         if leaving is None:
             self.emit((_wire.OP_DROPPED, handle, epoch))
             return
-        leaving.dropped = True
+        leaving.leaving = DROPPED
         for message in [m for m in self.running.values() if m.activation is leaving]:
             message.cancel()
 
@@ -205,7 +208,7 @@ class Dispatcher:
     def _left(self, handle: int, activation: Activation) -> None:
         if not activation.running:
             self.activations.forget(handle, activation.epoch)
-            if activation.dropped:
+            if activation.leaving == DROPPED:
                 self.emit((_wire.OP_DROPPED, handle, activation.epoch))
 
     def _let_go(self, message: Message, status: int) -> None:

@@ -35,6 +35,7 @@ __all__ = ["CURRENT", "FunctionRun", "Message"]
 CURRENT: contextvars.ContextVar[Message] = contextvars.ContextVar("pyre_message")
 
 NIL = b"\xc0"
+NO_EFFECTS: list[tuple[Any, ...]] = []
 BEGUN, RUNNING, SINCE = 1, 2, 3
 
 
@@ -100,10 +101,6 @@ class Message:
         self.task: asyncio.Task[Any] | None = None
         self._inner: Any = None
         self._side: _Side | None = None
-
-    def begin(self) -> None:
-        """Put it into the loop; messages take their first steps in the order of these calls."""
-        self.task = asyncio.Task(self, loop=self.dispatcher.loop, name="pyre-message")
 
     # --- The coroutine protocol: asyncio calls these, on the loop's thread ---
 
@@ -214,7 +211,11 @@ class Message:
         except BaseException as exc:  # noqa: BLE001  # a property or validator of the user's
             self._finish(_wire.STATUS_FAILED, failure_body(exc))
         else:
-            self._finish(0, body, state)
+            if self._side is not None:
+                self._finish(_wire.STATUS_DONE, body, state)
+                return
+            self._inner = self.task = None
+            self.dispatcher.done(self, 0, body, state, NO_EFFECTS)
 
     def _fail(self, exc: BaseException) -> None:
         if isinstance(exc, Answered):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
-import operator
 from typing import TYPE_CHECKING, Any
 
 from pyre import _body, errors
@@ -131,12 +130,10 @@ def _writer(names: tuple[str, ...], plain: bool) -> Callable[[Any], bytes]:  # n
     """Make the function that writes a state; it runs for each message of a class with a state."""
     if not plain:
         return lambda state: pack({name: dump(getattr(state, name)) for name in names})
-    if len(names) == 1:
-        (name,) = names
-        one = operator.attrgetter(name)
-        return lambda state: pack({name: one(state)})
-    many = operator.attrgetter(*names)
-    return lambda state: pack(dict(zip(names, many(state), strict=True)))
+    # Written out as text, as dataclasses does: a loop over the names costs three times as much.
+    items = ", ".join(f"{name!r}: state.{name}" for name in names)
+    writer: Callable[[Any], bytes] = eval(f"lambda state: pack({{{items}}})", {"pack": pack})  # noqa: S307  # identifiers
+    return writer
 
 
 def _guarded(state_class: type) -> type | None:

@@ -10,6 +10,7 @@ import os
 import platform
 import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -19,6 +20,7 @@ from pyre._discovery import discover
 from pyre._dispatch import Dispatcher
 from pyre._etf import WireError
 from pyre._loop import Link, new_loop
+from pyre._threads import MAX_THREADS
 from pyre._watchdog import Watchdog
 from pyre.errors import PyreError
 
@@ -74,6 +76,8 @@ class Worker:
         _log.install(self._log, config.get("log_level", "debug"))
         asyncio.set_event_loop(self._loop)
         self._loop.set_exception_handler(_log_unhandled)
+        # What handlers give to `asyncio.to_thread`: its own default has six threads on two cores.
+        self._loop.set_default_executor(ThreadPoolExecutor(MAX_THREADS, "pyre-to-thread"))
         found = discover(config.get("agents", []))
         self._dispatcher = Dispatcher(self._loop, self._link.emit, self._words, found, config)
         self._dispatcher.set_clock(now_ms)

@@ -224,6 +224,34 @@ class Ledger(Agent):
         await asyncio.sleep(0)
 
     @handler
+    async def leave_from_task(self) -> None:
+        """Try to end the interpreter from a task of its own."""
+        await asyncio.create_task(self._leave())
+
+    async def _leave(self) -> None:
+        sys.exit(4)
+
+    @handler
+    async def reply_much(self, size: int) -> bytes:
+        """Reply with more than a pipe holds."""
+        return bytes(size)
+
+    @handler
+    async def cast_into_nothing(self, ctx: Context) -> None:
+        """Send, and don't wait."""
+        ctx.cast("nobody", "hear")
+
+    @handler
+    async def keep_context(self, ctx: Context) -> None:
+        """Keep what is of no use later."""
+        self.kept = ctx
+
+    @handler
+    async def use_kept_context(self) -> None:
+        """Use it."""
+        await self.kept.call("somebody", "answer")
+
+    @handler
     async def background_cancelled(self) -> bool:
         """Tell what became of it."""
         return bool(self.background.cancelled())
