@@ -33,7 +33,7 @@ class HandlerError(TypeError):
     """A handler that can't be offered; found at discovery, and worded for its author."""
 
 
-class Param(NamedTuple):
+class _Param(NamedTuple):
     """One argument of a handler."""
 
     name: str
@@ -53,7 +53,7 @@ class HandlerSpec:
     function: Callable[..., Any]
     options: HandlerOptions
     is_async: bool
-    params: tuple[Param, ...]
+    params: tuple[_Param, ...]
     is_open: bool
     bind: Bind
     start: Start
@@ -98,7 +98,7 @@ class AgentClass:
             "on_start": self.on_start is not None,
             "on_stop": self.on_stop is not None,
             "handlers": {spec.name: spec.outline() for spec in self.handlers.values()},
-            "state": {name: Param(name, field, required).outline() for name, (field, required) in fields},
+            "state": {name: _Param(name, field, required).outline() for name, (field, required) in fields},
         }
 
 
@@ -230,7 +230,7 @@ def compile_function(function: Callable[..., Any]) -> HandlerSpec:
 
 class _Shape(NamedTuple):
     with_context: bool
-    params: tuple[Param, ...]
+    params: tuple[_Param, ...]
     injected: dict[str, str]
     rest: Loader | None
 
@@ -262,14 +262,14 @@ def _is_resource(hint: Any, resource_types: Mapping[Any, str]) -> bool:  # noqa:
         return False
 
 
-def _param(parameter: inspect.Parameter, hint: Any) -> Param:  # noqa: ANN401
+def _param(parameter: inspect.Parameter, hint: Any) -> _Param:  # noqa: ANN401
     try:
-        return Param(parameter.name, loader(hint), parameter.default is parameter.empty)
+        return _Param(parameter.name, loader(hint), parameter.default is parameter.empty)
     except TypeError as exc:
         raise HandlerError(f"parameter {parameter.name!r}: {exc}") from exc
 
 
-def _bind(params: tuple[Param, ...], rest: Loader | None) -> Bind:
+def _bind(params: tuple[_Param, ...], rest: Loader | None) -> Bind:
     fields = tuple((p.name, p.loader.exact, p.loader.load, p.required) for p in params)
     known = frozenset(p.name for p in params)
 

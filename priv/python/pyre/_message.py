@@ -39,7 +39,7 @@ NO_EFFECTS: list[tuple[Any, ...]] = []
 BEGUN, RUNNING, SINCE = 1, 2, 3
 
 
-class Answered(Exception):  # noqa: N818  # ends a message early, with its answer
+class _Answered(Exception):  # noqa: N818  # ends a message early, with its answer
     """The message is answered without its handler."""
 
     def __init__(self, status: int, body: bytes) -> None:
@@ -182,16 +182,16 @@ class Message:
         return spec.start(agent, self, args)
 
     def _refuse(self, error: errors.PyreError) -> NoReturn:
-        raise Answered(_wire.STATUS_REFUSED, own_body(error))
+        raise _Answered(_wire.STATUS_REFUSED, own_body(error))
 
     def _agent(self) -> Any:  # noqa: ANN401
         activation = self.activation
         try:
             return activation.snapshot() if self.spec.options.interleave else activation.materialise()
         except errors.PyreError as exc:
-            raise Answered(_wire.STATUS_UNUSABLE, own_body(exc)) from None
+            raise _Answered(_wire.STATUS_UNUSABLE, own_body(exc)) from None
         except BaseException as exc:  # noqa: BLE001  # validators and __init__ are the user's
-            raise Answered(_wire.STATUS_UNUSABLE, failure_body(exc)) from None
+            raise _Answered(_wire.STATUS_UNUSABLE, failure_body(exc)) from None
 
     # --- The end ---
 
@@ -218,7 +218,7 @@ class Message:
             self.dispatcher.done(self, 0, body, state, NO_EFFECTS)
 
     def _fail(self, exc: BaseException) -> None:
-        if isinstance(exc, Answered):
+        if isinstance(exc, _Answered):
             self._finish(exc.status, exc.body)
         elif isinstance(exc, asyncio.CancelledError) and self.cancelling:
             self._finish(_wire.STATUS_CANCELLED, own_body(errors.Cancelled(f"{self.name} was cancelled")))
