@@ -14,7 +14,7 @@ defmodule Pyre.MixProject do
       elixirc_paths: elixirc_paths(Mix.env()),
       consolidate_protocols: Mix.env() != :test,
       # `def cli` is its successor, from Elixir 1.15 on.
-      preferred_cli_env: [check: :test],
+      preferred_cli_env: [check: :test, lint: :test],
       aliases: aliases(),
       releases: [pyre: [include_executables_for: [:unix]]],
       deps: []
@@ -30,12 +30,12 @@ defmodule Pyre.MixProject do
 
   defp aliases do
     [
-      check: [
+      lint: [
         "format --check-formatted",
         "compile --warnings-as-errors --force",
-        "xref graph --format cycles --label compile-connected --fail-above 0",
-        "test --warnings-as-errors"
-      ]
+        "xref graph --format cycles --label compile-connected --fail-above 0"
+      ],
+      check: ["lint", "test --warnings-as-errors"]
     ]
   end
 end
