@@ -46,6 +46,7 @@ defmodule Pyre.Agent do
     phase: :idle,
     epoch: 0,
     active?: false,
+    interleaves?: false,
     mail?: false,
     beside: [],
     requests: %{}
@@ -149,7 +150,8 @@ defmodule Pyre.Agent do
 
   defp started(state) do
     Address.put_status(state.instance, state.id, :running)
-    next(%{state | phase: :idle, running: nil, mail?: true})
+    interleaves? = Classes.interleaves?(state.instance, state.class)
+    next(%{state | phase: :idle, running: nil, mail?: true, interleaves?: interleaves?})
   end
 
   ## The loop
@@ -224,7 +226,7 @@ defmodule Pyre.Agent do
   defp mail({_handle, 0, _seq} = key, %{stop: nil} = state), do: stop_requested(key, state)
   defp mail(key, %{phase: :idle} = state), do: key |> oldest(state) |> run_if_any(state)
 
-  defp mail(key, %{phase: :busy, active?: true} = state) do
+  defp mail(key, %{phase: :busy, active?: true, interleaves?: true} = state) do
     message = Mailbox.get(state.instance, key)
 
     if message && message.kind in [:call, :cast] &&

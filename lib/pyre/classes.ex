@@ -27,7 +27,8 @@ defmodule Pyre.Classes do
     rows =
       for {handler, schema} <- handlers, do: {{name, handler}, schema["interleave"], schema["idempotent"]}
 
-    hooks = {{name, :hooks}, class["on_start"] == true, class["on_stop"] == true}
+    interleaves? = Enum.any?(rows, fn {_key, interleave, _idempotent} -> interleave == true end)
+    hooks = {{name, :hooks}, class["on_start"] == true, class["on_stop"] == true, interleaves?}
     :ets.insert(instance.classes, [{name, class}, hooks | rows])
   end
 
@@ -89,8 +90,17 @@ defmodule Pyre.Classes do
   @spec hooks(Instance.t(), String.t()) :: {on_start? :: boolean(), on_stop? :: boolean()}
   def hooks(instance, class) do
     case :ets.lookup(instance.classes, {class, :hooks}) do
-      [{_key, on_start?, on_stop?}] -> {on_start?, on_stop?}
+      [{_key, on_start?, on_stop?, _interleaves?}] -> {on_start?, on_stop?}
       [] -> {false, false}
+    end
+  end
+
+  @doc "Has the class any handler that may run beside another?"
+  @spec interleaves?(Instance.t(), String.t()) :: boolean()
+  def interleaves?(instance, class) do
+    case :ets.lookup(instance.classes, {class, :hooks}) do
+      [{_key, _on_start?, _on_stop?, interleaves?}] -> interleaves?
+      [] -> false
     end
   end
 

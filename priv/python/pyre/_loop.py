@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Link", "new_loop"]
 
 READ_BYTES = 1024 * 1024
+# A long turn writes in between, so that the BEAM works on the first answers while we make the others.
+FLUSH_AT = 32
 
 
 def new_loop() -> tuple[asyncio.AbstractEventLoop, str]:
@@ -72,8 +74,11 @@ class Link:
         """Send an envelope with the frame of this turn."""
         outgoing = self._outgoing
         outgoing.append(envelope)
-        if len(outgoing) == 1 and self._loop is not None:
+        count = len(outgoing)
+        if count == 1 and self._loop is not None:
             self._loop.call_soon(self._flush)
+        elif count >= FLUSH_AT and self._loop is not None:
+            self._flush()
 
     def finish(self) -> None:
         """Write what is left, waiting for the pipe where it is full; called after the loop's end."""
