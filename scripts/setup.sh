@@ -34,7 +34,10 @@ good_elixir() {
     ' >/dev/null 2>&1
 }
 
-good_dialyzer() { elixir -e 'Code.ensure_loaded?(:dialyzer) || System.halt(1)' >/dev/null 2>&1; }
+has_module() { elixir -e "Code.ensure_loaded?(:$1) || System.halt(1)" >/dev/null 2>&1; }
+
+# Only Debian's OTP sees Debian's libraries.
+debian_otp() { dpkg -S "$(readlink -f "$(command -v erl)")" >/dev/null 2>&1; }
 
 # Run, not looked at: `python3` may be a shim that leads nowhere, and Debian's has no ensurepip without python3-venv.
 good_python() {
@@ -83,7 +86,7 @@ note_done() {
 missing_packages() {
     good_elixir || echo elixir
     good_venv || find_python >/dev/null || echo python3-venv
-    if [ "$level" = check ]; then good_dialyzer || echo erlang-dialyzer; fi
+    if [ "$level" = check ]; then has_module dialyzer || echo erlang-dialyzer; fi
 }
 
 # On a terminal sudo may ask for the password; elsewhere it must not wait for one.
@@ -100,7 +103,7 @@ can_install() {
 apt() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 "$@"; }
 
 install_packages() {
-    can_install || give_up "$* can't be installed here; install $by_hand"
+    can_install || give_up "$* is missing, and installing it needs apt and root or sudo; install $by_hand"
     say "installing $* with apt"
 
     local output
@@ -113,7 +116,13 @@ install_packages() {
     give_up "apt could not install $*; install $by_hand"
 }
 
-install_system() {
+# Property tests are skipped where PropEr is missing, so nothing fails without it.
+install_proper() {
+    [ "$level" != run ] && debian_otp && ! has_module proper && can_install || return 0
+    (install_packages erlang-proper) || say "going on without PropEr"
+}
+
+install_required() {
     local missing
     missing=$(missing_packages)
     [ -z "$missing" ] && return
@@ -150,6 +159,7 @@ install_python() {
 }
 
 done_before && exit 0
-install_system
+install_required
+install_proper
 install_python
 note_done
