@@ -103,7 +103,7 @@ can_install() {
 apt() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 "$@"; }
 
 install_packages() {
-    can_install || give_up "$* is missing, and installing it needs apt and root or sudo; install $by_hand"
+    can_install || give_up "$* must be installed, which needs apt and root or sudo; or install $by_hand"
     say "installing $* with apt"
 
     local output
