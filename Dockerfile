@@ -30,7 +30,7 @@ RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         libncurses6 libssl3 libstdc++6 python3 tini zlib1g \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 1000 --no-create-home pyre
+    && useradd --uid 1000 --no-create-home --shell /usr/sbin/nologin pyre
 ENV LANG=C.UTF-8 PYRE_AGENTS=/agents
 WORKDIR /pyre
 COPY --from=build /pyre/.venv .venv
