@@ -59,6 +59,10 @@ class Dispatcher:
         """Begin with nothing under way; `config` is HELLO's."""
         self.loop = loop
         self.emit = emit
+        # What is answered in a message's first step waits for the last message that came with it. See `Message.send`.
+        self.queue = emit
+        self.flush: Callable[[], None] = _nothing
+        self.unbegun = 0
         self.words = words
         self.activations = Activations(config.get("max_activations", MAX_ACTIVATIONS))
         self.running: dict[int, Message] = {}
@@ -128,6 +132,7 @@ class Dispatcher:
         deadline_ns = deadline_ms * NS_PER_MS + self._offset_ns if deadline_ms else 0
         message = Message(self, number, handle, activation, spec, args, deadline_ns, extra)
         self.running[number] = message
+        self.unbegun += 1
         # Tasks take their first steps in the order in which they are made, which is that of the numbers.
         message.task = Task(message, loop=self.loop, name="pyre-message")
 
@@ -143,6 +148,7 @@ class Dispatcher:
         deadline_ns = deadline_ms * NS_PER_MS + self._offset_ns if deadline_ms else 0
         message = FunctionRun(self, number, (module.decode(), function.decode()), args, deadline_ns)
         self.running[number] = message
+        self.unbegun += 1
         message.task = Task(message, loop=self.loop, name="pyre-run")
 
     def _cancel(self, envelope: tuple[Any, ...]) -> None:
@@ -183,7 +189,8 @@ class Dispatcher:
         """Answer a message whose handler has ended."""
         number = message.number
         self.running.pop(number, None)
-        self.emit((DONE, number, status, body, state, effects))
+        send = self.queue if message.first_step else self.emit
+        send((DONE, number, status, body, state, effects))
         activation = message.activation
         if activation is not None:
             if status:
@@ -269,6 +276,10 @@ def _owned_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> a
 
 def _ignore(_message: Message, _event: str, _error: BaseException | None = None) -> None:
     """Log nothing: the place that the runtime puts its logger in."""
+
+
+def _nothing() -> None:
+    """Flush nothing: what is emitted is sent at once."""
 
 
 def _ignore_stop(_grace_ms: int) -> None:

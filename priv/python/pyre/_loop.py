@@ -46,6 +46,9 @@ class Link:
         self._apply: Callable[[Envelopes], None] = lambda _envelopes: None
         self._outgoing: Envelopes = []
         self._unwritten: list[memoryview] = []
+        # Read into, again and again: an `os.read` of this size would ask the system for a megabyte each time.
+        self._buffer = bytearray(READ_BYTES)
+        self._view = memoryview(self._buffer)
 
     def first(self) -> Envelopes | None:
         """Wait for the first frame, before there is a loop; None at the end of the input."""
@@ -63,7 +66,7 @@ class Link:
         os.set_blocking(self._output, False)
         loop.add_reader(self._input, self._read)
         if self._outgoing:
-            loop.call_soon(self._flush)
+            loop.call_soon(self.flush)
 
     def stop_reading(self) -> None:
         """Take nothing new."""
@@ -72,13 +75,16 @@ class Link:
 
     def emit(self, envelope: tuple[Any, ...]) -> None:
         """Send an envelope with the frame of this turn."""
+        self.queue(envelope)
+        if len(self._outgoing) == 1 and self._loop is not None:
+            self._loop.call_soon(self.flush)
+
+    def queue(self, envelope: tuple[Any, ...]) -> None:
+        """Send an envelope with the next `flush`, which the caller will see to."""
         outgoing = self._outgoing
         outgoing.append(envelope)
-        count = len(outgoing)
-        if count == 1 and self._loop is not None:
-            self._loop.call_soon(self._flush)
-        elif count >= FLUSH_AT and self._loop is not None:
-            self._flush()
+        if len(outgoing) >= FLUSH_AT and self._loop is not None:
+            self.flush()
 
     def finish(self) -> None:
         """Write what is left, waiting for the pipe where it is full; called after the loop's end."""
@@ -93,22 +99,23 @@ class Link:
 
     def _read(self) -> None:
         try:
-            data = os.read(self._input, READ_BYTES)
+            count = os.readv(self._input, [self._buffer])
         except BlockingIOError:
             return
         except OSError as exc:
             self._ended(_wire.EXIT_CLOSED, f"the protocol's input can't be read: {exc}")
             return
-        if not data:
+        if not count:
             self._ended(_wire.EXIT_CLOSED, "")
             return
         try:
-            for payload in self._framer.feed(data):
+            for payload in self._framer.feed(bytes(self._view[:count])):
                 self._apply(_frames.unpack(payload))
         except (WireError, ProtocolError) as exc:
             self._ended(_wire.EXIT_PROTOCOL, f"protocol error: {exc}")
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what waits, as one frame."""
         envelopes, self._outgoing = self._outgoing, []
         frames = self._frames_of(envelopes)
         if self._unwritten:

@@ -72,6 +72,7 @@ class Message:
         "deadline_ns",
         "dispatcher",
         "extra",
+        "first_step",
         "handle",
         "number",
         "spec",
@@ -101,6 +102,7 @@ class Message:
         self.task: asyncio.Task[Any] | None = None
         self._inner: Any = None
         self._side: _Side | None = None
+        self.first_step = True
 
     # --- The coroutine protocol: asyncio calls these, on the loop's thread ---
 
@@ -122,9 +124,7 @@ class Message:
         else:
             self._leave_loop()
             return waiting
-        words[RUNNING] = 0
-        if self.dispatcher.watched is not None:
-            self.dispatcher.watched(self)
+        self._leave_loop()
         raise StopIteration
 
     def _leave_loop(self) -> None:
@@ -132,6 +132,12 @@ class Message:
         dispatcher.words[RUNNING] = 0
         if dispatcher.watched is not None:
             dispatcher.watched(self)
+        if self.first_step:
+            # The last of those that came together has begun: what they have answered is written now, not a turn later.
+            self.first_step = False
+            dispatcher.unbegun -= 1
+            if not dispatcher.unbegun:
+                dispatcher.flush()
 
     def throw(self, exc: Any, *rest: Any) -> Any:  # noqa: ANN401
         """Raise an exception, such as a cancellation, inside the handler."""

@@ -81,6 +81,8 @@ class Worker:
         found = discover(config.get("agents", []))
         self._dispatcher = Dispatcher(self._loop, self._link.emit, self._words, found, config)
         self._dispatcher.set_clock(now_ms)
+        self._dispatcher.queue = self._link.queue
+        self._dispatcher.flush = self._link.flush
         self._dispatcher.on_stop = self._stop
         self._dispatcher.note = _note
         self._watchdog.watch(self._loop, self._dispatcher, config.get("stall_warning_ms", STALL_WARNING_MS))
