@@ -426,17 +426,21 @@ defmodule Pyre do
         "expected the timeout to be a non-negative integer (milliseconds) or :infinity, got: #{inspect(timeout)}"
       )
 
-  defp filter!(filter) do
-    Enum.map(filter, fn
-      {:class, class} when is_atom(class) ->
-        {:class, inspect(class)}
+  @statuses [:starting, :running, :restarting, :terminated, :stopping]
 
-      {key, value} when key in [:class, :status] ->
-        {key, value}
+  defp filter!(filter) do
+    filter
+    |> List.wrap()
+    |> Enum.map(fn
+      {:class, class} ->
+        {:class, Starter.to_name!(class)}
+
+      {:status, status} when status in @statuses ->
+        {:status, status}
 
       other ->
         raise ArgumentError,
-              "expected the filter to hold :class and :status, got: #{inspect(other, limit: 5)}"
+              "expected the filter to hold class: a class or status: one of #{inspect(@statuses)}, got: #{inspect(other, limit: 5)}"
     end)
   end
 end

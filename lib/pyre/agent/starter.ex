@@ -14,6 +14,8 @@ defmodule Pyre.Agent.Starter do
   alias Pyre.Worker.Pool
 
   @max_id_bytes 255
+  # How soon a starter that died is looked for again.
+  @pause_ms 10
 
   defstruct [:instance, waiting: [], autostarting: nil]
 
@@ -22,13 +24,45 @@ defmodule Pyre.Agent.Starter do
 
   @doc "Waits until all workers are ready and the autostart agents run, until the classes are known, or until any worker is ready."
   @spec await(Instance.t(), :ready | :classes | :worker, timeout()) :: :ok | {:error, Error.t()}
-  def await(instance, what, timeout) do
-    case Instance.whereis(instance, :starter) do
-      nil -> {:error, not_ready(instance)}
-      starter -> GenServer.call(starter, {:await, what}, timeout)
+  def await(instance, what, timeout), do: await(instance, what, timeout, Instance.now_ms())
+
+  # The starter may be the very process that has just died; then its successor is asked.
+  defp await(instance, what, timeout, since) do
+    left = if timeout == :infinity, do: :infinity, else: max(since + timeout - Instance.now_ms(), 0)
+
+    case ask(Instance.whereis(instance, :starter), what, left) do
+      :gone when left == 0 ->
+        {:error, not_ready(instance)}
+
+      :gone ->
+        if running?(instance),
+          do: pause() && await(instance, what, timeout, since),
+          else: {:error, not_ready(instance)}
+
+      :timeout ->
+        {:error, not_ready(instance)}
+
+      answer ->
+        answer
     end
+  end
+
+  defp ask(nil, _what, _timeout), do: :gone
+
+  defp ask(starter, what, timeout) do
+    GenServer.call(starter, {:await, what}, timeout)
   catch
-    :exit, _timeout_or_gone -> {:error, not_ready(instance)}
+    :exit, {:timeout, _call} -> :timeout
+    :exit, _gone -> :gone
+  end
+
+  defp running?(instance), do: Process.whereis(instance.name) != nil
+
+  defp pause do
+    receive do
+    after
+      @pause_ms -> true
+    end
   end
 
   defp not_ready(instance) do
@@ -59,12 +93,14 @@ defmodule Pyre.Agent.Starter do
     end
   end
 
-  defp to_name!(class) when is_binary(class), do: class
+  @doc "The name of a class, which may be given as an atom or alias."
+  @spec to_name!(term()) :: String.t()
+  def to_name!(class) when is_binary(class), do: class
 
-  defp to_name!(class) when is_atom(class) and class not in [nil, true, false],
+  def to_name!(class) when is_atom(class) and class not in [nil, true, false],
     do: class |> Atom.to_string() |> String.replace_prefix("Elixir.", "")
 
-  defp to_name!(class),
+  def to_name!(class),
     do: raise(ArgumentError, "expected the class to be a string or an atom, got: #{inspect(class, limit: 5)}")
 
   @doc "Is this a possible id?"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "discover", "find_resources"]
 
-CLASS_PATTERN = re.compile(r"^class\s+(\w+)\s*\([^)]*Agent[^)]*\)\s*:", re.MULTILINE)
+CLASS_PATTERN = re.compile(r"^class\s+(\w+)\s*\([^)]*Agent\b", re.MULTILINE)
 
 
 @dataclass(slots=True)
