@@ -130,8 +130,8 @@ defmodule BridgeBench do
 
     totals =
       for id <- Tuple.to_list(ids) do
-        {:ok, %{"total" => total}, ^total} = Pyre.state(name, id)
-        total
+        {:ok, %{"total" => total}, revision} = Pyre.state(name, id)
+        ^revision = total
       end
 
     ^calls = Enum.sum(totals)
@@ -154,8 +154,9 @@ defmodule BridgeBench do
       floor_per_s: summary(column.(1, :rate)),
       ratio: summary(ratios),
       interpreter_us_per_call: summary(column.(0, :interpreter_us)),
-      floor_us_per_call: summary(column.(1, :interpreter_us)),
       beam_us_per_call: summary(column.(0, :beam_us)),
+      floor_us_per_call: summary(column.(1, :interpreter_us)),
+      floor_beam_us_per_call: summary(column.(1, :beam_us)),
       cores_used_by_others: summary(column.(0, :others) ++ column.(1, :others))
     }
   end
@@ -178,11 +179,12 @@ defmodule BridgeBench do
 
   defp text(load, alone, note) do
     """
-    #{note || "The floor is `bench/floor/echo.c` behind the same Elixir path."} Medians of #{length(hd(load).ours_per_s.values)} rounds, ours and the floor in turns.
+    #{note || "The floor is `bench/floor/echo.c` behind the same Elixir path."} Medians of
+    #{length(hd(load).ours_per_s.values)} rounds, ours and the floor in turns.
 
-    One worker, #{@agents} agents, no core pinned; each call changes the agent's state and commits it:
+    One worker, #{@agents} agents, no core pinned; each call changes the agent's state of 40 bytes and commits it:
 
-    #{Report.table(["callers", "ours, calls/s", "floor, calls/s", "ratio", "interpreter, µs/call", "BEAM, µs/call", "cores busy with others"], Enum.map(load, &load_cells/1))}
+    #{Report.table(["callers", "ours, calls/s", "floor, calls/s", "ratio", "interpreter, µs of CPU a call", "BEAM", "BEAM at the floor", "cores busy with others"], Enum.map(load, &load_cells/1))}
     One caller, after the other:
 
     #{Report.table(["all threads pinned", "ours p50, µs", "p99", "floor p50, µs", "p99", "added at p50"], Enum.map(alone, &alone_cells/1))}
@@ -198,7 +200,8 @@ defmodule BridgeBench do
       row.ratio && row.ratio.median,
       row.interpreter_us_per_call.median,
       row.beam_us_per_call.median,
-      row.cores_used_by_others.median
+      row.floor_beam_us_per_call && row.floor_beam_us_per_call.median,
+      max(row.cores_used_by_others.median, 0.0)
     ]
   end
 

@@ -1,4 +1,4 @@
-"""The agent of the benchmarks: a small state that each call changes."""
+"""The agents of the benchmarks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pyre import Agent, Context, handler
 
 
 class Counter(Agent):
-    """Counts."""
+    """Changes its state with each call."""
 
     class State:
-        """Some 40 bytes when it is packed."""
+        """Some 40 bytes when it is packed; bench/floor/echo.c writes the same ones."""
 
         total: int = 0
         name: str = "counter-of-the-benchmarks"
@@ -17,7 +17,23 @@ class Counter(Agent):
     state: State
 
     @handler
-    async def add(self, ctx: Context, n: int = 1) -> int:  # noqa: ARG002  # as users write it
-        """Add to the total."""
+    async def add(self, ctx: Context, n: int) -> int:  # noqa: ARG002  # as users write it
+        """Add, and tell the sum."""
         self.state.total += n
         return self.state.total
+
+
+class Keeper(Agent):
+    """Keeps a note of any size."""
+
+    class State:
+        """What Elixir puts there."""
+
+        note: str = ""
+
+    state: State
+
+    @handler
+    async def size(self) -> int:
+        """Tell how long the note is; changes nothing."""
+        return len(self.state.note)

@@ -1,0 +1,142 @@
+# One sample for bench/memory_bench.exs, in a BEAM of its own: starts agents, gives each a state, waits until all are
+# idle, and tells what they weigh; then calls each once and tells what the activations weigh.
+Code.require_file("bench.exs", __DIR__)
+
+defmodule Bench.IdleAgents do
+  alias Bench.{Machine, Programs}
+
+  @instance Bench.IdleAgents.Instance
+  @first 100
+  # With the field's name and MessagePack's heads, 40 bytes.
+  @note String.duplicate("n", 32)
+  @at_once 64
+  @idle_limit_ms 60_000
+
+  def run(count) do
+    Logger.configure(level: :error)
+    {:ok, _pid} = Pyre.start_link(name: @instance, agents: Bench.agents(), max_activations: 2 * count)
+    :ok = Pyre.await_ready(@instance, 30_000)
+
+    # The first ones load the code and make the tables and heaps that are there whatever the number of agents.
+    first = ids("first", @first)
+    start(first)
+    each(first, &put_note/1)
+    each(first, &call/1)
+    empty = settled()
+
+    ids = ids("agent", count)
+    spawn_us = start(ids)
+    each(ids, &put_note/1)
+    idle = settled()
+    each(ids, &call/1)
+    active = settled()
+    ^count = Enum.count(ids, &note?/1)
+    Supervisor.stop(@instance)
+
+    Programs.tell(%{
+      spawns_per_s: round(count / spawn_us * 1.0e6),
+      idle_bytes: per_agent(empty.pss, idle.pss, count),
+      activation_bytes: per_agent(idle.pss, active.pss, count),
+      parts: parts(empty, idle, active, count)
+    })
+  end
+
+  defp ids(prefix, count), do: for(n <- 1..count, do: "#{prefix}-#{String.pad_leading("#{n}", 6, "0")}")
+
+  defp start(ids) do
+    {us, :ok} =
+      :timer.tc(fn ->
+        Enum.each(ids, fn id -> {:ok, ^id} = Pyre.start_agent(@instance, "Keeper", id: id) end)
+      end)
+
+    us
+  end
+
+  defp each(ids, action) do
+    ids
+    |> Enum.chunk_every(div(length(ids), @at_once) + 1)
+    |> Enum.map(fn some -> Task.async(fn -> Enum.each(some, action) end) end)
+    |> Task.await_many(:infinity)
+  end
+
+  defp put_note(id), do: {:ok, 1} = Pyre.put_state(@instance, id, %{note: @note})
+  defp call(id), do: {:ok, 32} = Pyre.call(@instance, id, :size, %{}, timeout: 60_000)
+  defp note?(id), do: match?({:ok, %{"note" => @note}, 1}, Pyre.state(@instance, id))
+
+  # Idle agents hibernate by themselves. All other processes are collected, and what the system was only about to give
+  # back is gone too.
+  defp settled do
+    await_hibernation(System.monotonic_time(:millisecond) + @idle_limit_ms)
+    for pid <- Process.list(), not hibernating?(pid), do: :erlang.garbage_collect(pid)
+    {pss, parts} = Machine.pss(System.pid())
+    %{pss: pss, processes: parts, memory: Map.new(:erlang.memory()), tables: tables()}
+  end
+
+  defp await_hibernation(limit) do
+    awake =
+      Enum.count(Pyre.agents(@instance), fn %{id: id} -> not hibernating?(Pyre.whereis(@instance, id)) end)
+
+    cond do
+      awake == 0 -> :ok
+      System.monotonic_time(:millisecond) > limit -> raise "#{awake} agents did not become idle"
+      true -> Process.sleep(200) && await_hibernation(limit)
+    end
+  end
+
+  defp hibernating?(pid),
+    do: Process.info(pid, :current_function) == {:current_function, {:erlang, :hibernate, 3}}
+
+  defp tables do
+    for {key, tid} <- @instance |> Pyre.Instance.fetch!() |> Map.from_struct(),
+        is_reference(tid),
+        into: %{} do
+      words =
+        try do
+          :ets.info(tid, :memory)
+        rescue
+          ArgumentError -> 0
+        end
+
+      {key, if(is_integer(words), do: words * :erlang.system_info(:wordsize), else: 0)}
+    end
+  end
+
+  defp parts(empty, idle, active, count) do
+    delta = fn later, earlier, path -> per_agent(get_in(earlier, path), get_in(later, path), count) end
+
+    idle_parts =
+      for key <- [:processes, :ets, :binary, :system, :total],
+          into: %{},
+          do: {"BEAM's own count, #{key}", delta.(idle, empty, [:memory, key])}
+
+    table_parts =
+      for {key, _bytes} <- idle.tables,
+          bytes = delta.(idle, empty, [:tables, key]),
+          bytes > 0,
+          into: %{},
+          do: {"table #{key}", bytes}
+
+    system_parts = for {name, bytes} <- by_name(empty, idle, count), into: %{}, do: {"PSS of #{name}", bytes}
+
+    active_parts =
+      for {name, bytes} <- by_name(idle, active, count),
+          into: %{},
+          do: {"more with an activation, PSS of #{name}", bytes}
+
+    idle_parts |> Map.merge(table_parts) |> Map.merge(system_parts) |> Map.merge(active_parts)
+  end
+
+  defp by_name(earlier, later, count) do
+    [before, now] =
+      for %{processes: processes} <- [earlier, later] do
+        Enum.reduce(processes, %{}, fn {name, bytes}, sums -> Map.update(sums, name, bytes, &(&1 + bytes)) end)
+      end
+
+    for {name, bytes} <- now, do: {name, per_agent(Map.get(before, name, 0), bytes, count)}
+  end
+
+  defp per_agent(earlier, later, count), do: round((later - earlier) / count)
+end
+
+[count] = System.argv()
+Bench.IdleAgents.run(String.to_integer(count))
