@@ -47,11 +47,11 @@ defmodule Pyre.Address do
     :ets.insert_new(instance.agents, row)
   end
 
-  @doc "Counts a message in: `{:ok, handle, seq}`, or why it can't be taken."
-  @spec enter(Instance.t(), id(), non_neg_integer()) ::
+  @doc "Counts a message in: `{:ok, handle, seq}`, or why it can't be taken. A control message finds room in a full mailbox."
+  @spec enter(Instance.t(), id(), non_neg_integer(), :bounded | :control) ::
           {:ok, pos_integer(), pos_integer()}
           | {:error, :not_found | {:overloaded, pos_integer(), pos_integer()} | {:closed, status()}}
-  def enter(instance, id, size) do
+  def enter(instance, id, size, room) do
     [seq, count, bytes, handle, status, max_count] =
       :ets.update_counter(instance.agents, id, [
         {@seq, 1},
@@ -66,7 +66,7 @@ defmodule Pyre.Address do
       status > 2 ->
         refuse(instance, id, size, {:closed, Map.fetch!(@names, status)})
 
-      count > max_count or too_many_bytes?(instance, bytes, size) ->
+      room == :bounded and (count > max_count or too_many_bytes?(instance, bytes, size)) ->
         refuse(instance, id, size, {:overloaded, count - 1, bytes - size})
 
       true ->

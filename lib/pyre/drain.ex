@@ -29,11 +29,18 @@ defmodule Pyre.Drain do
   @impl GenServer
   def init(name) do
     Process.flag(:trap_exit, true)
-    {:ok, Instance.fetch!(name)}
+    {:ok, name}
   end
 
+  # The tables may have been lost and made anew since the start: the instance is looked up when it is needed.
   @impl GenServer
-  def terminate(_reason, instance) do
+  def terminate(_reason, name) do
+    with %Instance{} = instance <- Instance.get(name), do: drain(instance)
+  end
+
+  ## Helpers
+
+  defp drain(instance) do
     Instance.close(instance)
     until = Instance.now_ms() + instance.config.drain_timeout
     error = Error.new(:stopping, "the instance #{inspect(instance.name)} is shutting down")
@@ -51,8 +58,6 @@ defmodule Pyre.Drain do
         )
     end
   end
-
-  ## Helpers
 
   defp run_on_stop(instance, until) do
     ids =

@@ -59,9 +59,14 @@ defmodule Pyre.Mailbox do
     if Instance.closed?(instance) and kind != :stop do
       {:error, Error.new(:stopping, "the instance #{inspect(instance.name)} is shutting down")}
     else
-      with {:error, reason} <- Address.enter(instance, id, size), do: {:error, refusal(instance, id, reason)}
+      with {:error, reason} <- Address.enter(instance, id, size, room(kind)),
+           do: {:error, refusal(instance, id, reason)}
     end
   end
+
+  # Else an agent that is overrun could not even be stopped.
+  defp room(:stop), do: :control
+  defp room(_kind), do: :bounded
 
   defp refusal(_instance, id, :not_found), do: not_found(id)
 

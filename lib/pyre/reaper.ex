@@ -45,11 +45,25 @@ defmodule Pyre.Reaper do
   def handle_info({port, {:exit_status, status}}, port), do: {:stop, {:reaper_died, status}, port}
   def handle_info({:EXIT, _pid, reason}, port), do: {:stop, reason, port}
 
+  @impl GenServer
+  def terminate(_reason, port) do
+    Port.command(port, "end\n")
+  rescue
+    # The program is gone already.
+    ArgumentError -> true
+  end
+
   ## Helpers
 
   defp open do
     script = Path.join(:code.priv_dir(:pyre), "reaper.sh")
 
-    Port.open({:spawn_executable, "/bin/sh"}, [:binary, :exit_status, :use_stdio, :hide, args: [script]])
+    Port.open({:spawn_executable, "/bin/sh"}, [
+      :binary,
+      :exit_status,
+      :use_stdio,
+      :hide,
+      args: [script, System.pid()]
+    ])
   end
 end

@@ -1,8 +1,8 @@
 defmodule Pyre.Supervisor do
   @moduledoc false
 
-  # The tree of one instance. Later children are built on earlier ones: the loss of one restarts those after it, which
-  # rebuild themselves from the tables of the first.
+  # The tree of one instance. The drain stands beside what it drains: were it a later sibling in one supervisor with the others,
+  # each of their restarts would stop it, and that closes the intake.
 
   use Supervisor
 
@@ -10,17 +10,7 @@ defmodule Pyre.Supervisor do
   def start_link(config), do: Supervisor.start_link(__MODULE__, config, name: config.name)
 
   @impl Supervisor
-  def init(%{name: name} = config) do
-    children = [
-      {Pyre.State, config},
-      {Pyre.Reaper, name},
-      {Pyre.Timers, name},
-      {Pyre.Worker.Supervisor, config},
-      {Pyre.Agent.Supervisor, name},
-      {Pyre.Agent.Starter, name},
-      {Pyre.Drain, config}
-    ]
-
-    Supervisor.init(children, strategy: :rest_for_one)
+  def init(config) do
+    Supervisor.init([{Pyre.InstanceSupervisor, config}, {Pyre.Drain, config}], strategy: :one_for_one)
   end
 end

@@ -1,0 +1,23 @@
+defmodule Pyre.RuntimeSupervisor do
+  @moduledoc false
+
+  # The processes that work on the tables. Each rebuilds itself from them, so that the loss of one concerns no other.
+
+  use Supervisor
+
+  @spec start_link(map()) :: Supervisor.on_start()
+  def start_link(config), do: Supervisor.start_link(__MODULE__, config)
+
+  @impl Supervisor
+  def init(%{name: name} = config) do
+    children = [
+      {Pyre.Reaper, name},
+      {Pyre.Timers, name},
+      {Pyre.Worker.Supervisor, config},
+      {Pyre.Agent.Supervisor, name},
+      {Pyre.Agent.Starter, name}
+    ]
+
+    Supervisor.init(children, strategy: :one_for_one, max_restarts: 10, max_seconds: 5)
+  end
+end
