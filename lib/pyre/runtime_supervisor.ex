@@ -18,6 +18,6 @@ defmodule Pyre.RuntimeSupervisor do
       {Pyre.Agent.Starter, name}
     ]
 
-    Supervisor.init(children, strategy: :one_for_one, max_restarts: 10, max_seconds: 5)
+    Supervisor.init(children, strategy: :one_for_one, max_restarts: 100, max_seconds: 5)
   end
 end
