@@ -229,7 +229,7 @@ defmodule Pyre do
     with :ok <- Starter.check_id(id),
          {:ok, %{handle: handle}} <- address(instance, id),
          {committed, revision} = Commits.get(instance, handle),
-         {args, _epoch} = Address.activation(instance, id),
+         args = Address.start_args(instance, id),
          {:ok, map} <- MsgPack.decode(if(revision == 0, do: args, else: committed)) do
       {:ok, map, revision}
     end

@@ -21,6 +21,9 @@ defmodule Pyre.Address do
   @args 13
   @opts 14
 
+  # Agents without start arguments, which are many, keep an atom instead.
+  @empty_map <<0x80>>
+
   @statuses %{
     starting: 0,
     running: 1,
@@ -42,7 +45,8 @@ defmodule Pyre.Address do
   def reserve(instance, id, class, args, opts) do
     row =
       {id, Instance.next_handle(instance), nil, code(:starting), class, 0, 0, 0,
-       opts[:max_mailbox] || instance.config.max_mailbox, 0, 0, 0, args, Keyword.delete(opts, :max_mailbox)}
+       opts[:max_mailbox] || instance.config.max_mailbox, 0, 0, 0,
+       if(args == @empty_map, do: nil, else: args), Keyword.delete(opts, :max_mailbox)}
 
     :ets.insert_new(instance.agents, row)
   end
@@ -154,10 +158,14 @@ defmodule Pyre.Address do
     end
   end
 
-  @doc "The start arguments (MessagePack) and the last epoch."
-  @spec activation(Instance.t(), id()) :: {args :: binary(), epoch :: non_neg_integer()}
-  def activation(instance, id),
-    do: {:ets.lookup_element(instance.agents, id, @args), :ets.lookup_element(instance.agents, id, @epoch)}
+  @doc "The start arguments, as MessagePack."
+  @spec start_args(Instance.t(), id()) :: binary()
+  def start_args(instance, id) do
+    case :ets.lookup_element(instance.agents, id, @args) do
+      nil -> @empty_map
+      args -> args
+    end
+  end
 
   @doc "All rows, as maps."
   @spec all(Instance.t()) :: [map()]

@@ -25,7 +25,8 @@ defmodule Pyre.Agent do
   alias Pyre.Worker.Pool
 
   # After a message, this long without another before the process hibernates: hibernation costs a full collection.
-  @idle_ms 1_000
+  # Short, since a burst over many agents would else keep all their heaps at once.
+  @idle_ms 100
   # A message that runs this long is watched: its caller, its deadline.
   @watch_ms 1_000
   # How long after its deadline a call is cancelled from here, where its caller has not done so.
@@ -68,6 +69,10 @@ defmodule Pyre.Agent do
   @spec init(pid(), atom(), String.t()) :: no_return()
   def init(parent, name, id) do
     instance = Instance.fetch!(name)
+
+    # What :proc_lib keeps for crash reports is a fifth of a sleeping agent's memory. Its supervisor knows its ancestors.
+    Process.delete(:"$ancestors")
+    Process.delete(:"$initial_call")
 
     case Address.take_over(instance, id, self()) do
       {:ok, row} ->
@@ -179,11 +184,30 @@ defmodule Pyre.Agent do
 
   defp idle(state), do: state |> watch() |> loop()
 
-  defp hibernate(state), do: :proc_lib.hibernate(__MODULE__, :wake, [state])
+  # Most agents sleep most of the time, so what they hold then is what a machine full of them costs.
+  defp hibernate(state) do
+    asleep =
+      {state.instance, state.id, state.handle, state.class, state.parent, state.worker, state.epoch,
+       state.active?, state.interleaves?}
+
+    :proc_lib.hibernate(__MODULE__, :wake, [asleep])
+  end
 
   @doc false
-  @spec wake(t()) :: no_return()
-  def wake(state), do: loop(state)
+  @spec wake(tuple()) :: no_return()
+  def wake({instance, id, handle, class, parent, worker, epoch, active?, interleaves?}) do
+    loop(%__MODULE__{
+      instance: instance,
+      id: id,
+      handle: handle,
+      class: class,
+      parent: parent,
+      worker: worker,
+      epoch: epoch,
+      active?: active?,
+      interleaves?: interleaves?
+    })
+  end
 
   ## Messages
 
@@ -304,7 +328,7 @@ defmodule Pyre.Agent do
         )
 
       _expected ->
-        revision = Commits.put(state.instance, state.handle, new_state, nil, <<>>)
+        revision = Commits.put(state.instance, state.handle, new_state, nil, nil)
         {:ok, body} = Pyre.Wire.MsgPack.encode(revision)
         Mailbox.reply(message.reply_to, 0, body)
     end
@@ -384,7 +408,7 @@ defmodule Pyre.Agent do
 
   defp activation(%{worker: {no, _pid}} = state) do
     epoch = Address.next_epoch(state.instance, state.id, no)
-    {args, _epoch} = Address.activation(state.instance, state.id)
+    args = Address.start_args(state.instance, state.id)
     {committed, revision} = Commits.get(state.instance, state.handle)
     {%{state | epoch: epoch, active?: true}, {state.class, state.id, committed, args, revision}}
   end

@@ -18,7 +18,7 @@ defmodule Pyre.Agent.Commits do
   end
 
   @doc "Commits a state, together with the reply to the message that made it."
-  @spec put(Instance.t(), pos_integer(), binary(), Mailbox.key() | nil, binary()) :: pos_integer()
+  @spec put(Instance.t(), pos_integer(), binary(), Mailbox.key() | nil, binary() | nil) :: pos_integer()
   def put(instance, handle, state, answered, reply) do
     {_state, revision} = get(instance, handle)
     # What comes from the port is a part of a frame of up to 64 KB, which it would keep alive.
@@ -39,14 +39,14 @@ defmodule Pyre.Agent.Commits do
   @doc "Lets go of the last reply: whoever waited for it has it."
   @spec forget_answer(Instance.t(), pos_integer()) :: boolean()
   def forget_answer(instance, handle),
-    do: :ets.update_element(instance.commits, handle, [{@answered, nil}, {@answered + 1, <<>>}])
+    do: :ets.update_element(instance.commits, handle, [{@answered, nil}, {@answered + 1, nil}])
 
   @doc "Keeps a state for an agent that is started again under this id."
   @spec keep(Instance.t(), pos_integer(), String.t()) :: true
   def keep(instance, handle, id) do
     case get(instance, handle) do
       {_state, 0} -> true
-      {state, revision} -> :ets.insert(instance.commits, {{:kept, id}, state, revision, nil, <<>>})
+      {state, revision} -> :ets.insert(instance.commits, {{:kept, id}, state, revision, nil, nil})
     end
   end
 
@@ -54,8 +54,8 @@ defmodule Pyre.Agent.Commits do
   @spec adopt(Instance.t(), pos_integer(), String.t()) :: true
   def adopt(instance, handle, id) do
     case :ets.take(instance.commits, {:kept, id}) do
-      [{_key, state, revision, nil, <<>>}] ->
-        :ets.insert(instance.commits, {handle, state, revision, nil, <<>>})
+      [{_key, state, revision, nil, nil}] ->
+        :ets.insert(instance.commits, {handle, state, revision, nil, nil})
 
       [] ->
         true

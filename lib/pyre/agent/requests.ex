@@ -70,7 +70,7 @@ defmodule Pyre.Agent.Requests do
         {Wire.verb_commit(), _target, _name, body, _timeout_ms}
       )
       when not is_map_key(running, :cancelled) do
-    Commits.put(state.instance, state.handle, body, nil, <<>>)
+    Commits.put(state.instance, state.handle, body, nil, nil)
     answer(origin, 0, @nothing)
     state
   end
