@@ -4,7 +4,7 @@ defmodule Pyre.Agent do
   # One agent's process: takes its messages from the mailbox one at a time, hands them to a worker, commits, and answers.
   #
   # Everything durable is in State's tables; what is here can be lost at any instant. So it is a plain process that
-  # obeys OTP's protocols (:proc_lib, :sys), hibernates when idle, and holds no more than it needs: a
+  # obeys OTP's protocols (the start, :sys), hibernates when idle, and holds no more than it needs: a
   # machine has a hundred thousand of them.
   #
   # phase:
@@ -61,7 +61,16 @@ defmodule Pyre.Agent do
     do: %{id: __MODULE__, start: {__MODULE__, :start_link, [id]}, restart: :transient, shutdown: 5_000}
 
   @spec start_link(atom(), String.t()) :: {:ok, pid()} | :ignore
-  def start_link(name, id), do: :proc_lib.start_link(__MODULE__, :init, [self(), name, id])
+  # Not by :proc_lib: what that keeps in each process for crash reports is a sixth of a sleeping agent's memory, and its
+  # supervisor knows its ancestors.
+  def start_link(name, id) do
+    {pid, monitor} = :erlang.spawn_opt(__MODULE__, :init, [self(), name, id], [:link, :monitor])
+
+    receive do
+      {^pid, :started, answer} -> Process.demonitor(monitor, [:flush]) && answer
+      {:DOWN, ^monitor, :process, ^pid, reason} -> {:error, reason}
+    end
+  end
 
   ## Callbacks
 
@@ -70,17 +79,13 @@ defmodule Pyre.Agent do
   def init(parent, name, id) do
     instance = Instance.fetch!(name)
 
-    # What :proc_lib keeps for crash reports is a fifth of a sleeping agent's memory. Its supervisor knows its ancestors.
-    Process.delete(:"$ancestors")
-    Process.delete(:"$initial_call")
-
     case Address.take_over(instance, id, self()) do
       {:ok, row} ->
         state = %__MODULE__{instance: instance, id: id, handle: row.handle, class: row.class, parent: parent}
         begin(state, row)
 
       :error ->
-        :proc_lib.init_ack(parent, :ignore)
+        answer(parent, :ignore)
     end
   end
 
@@ -95,7 +100,7 @@ defmodule Pyre.Agent do
     case Ending.crashed(state, error) do
       :exhausted ->
         Ending.terminated(state)
-        :proc_lib.init_ack(state.parent, :ignore)
+        answer(state.parent, :ignore)
 
       {:restart, _delay} ->
         state |> acknowledge() |> back_off() |> settle()
@@ -103,9 +108,11 @@ defmodule Pyre.Agent do
   end
 
   defp acknowledge(state) do
-    :proc_lib.init_ack(state.parent, {:ok, self()})
+    answer(state.parent, {:ok, self()})
     state
   end
+
+  defp answer(parent, answer), do: send(parent, {self(), :started, answer})
 
   defp back_off(state) do
     Instance.count(state.instance, :restarts)
@@ -190,7 +197,7 @@ defmodule Pyre.Agent do
       {state.instance, state.id, state.handle, state.class, state.parent, state.worker, state.epoch,
        state.active?, state.interleaves?}
 
-    :proc_lib.hibernate(__MODULE__, :wake, [asleep])
+    :erlang.hibernate(__MODULE__, :wake, [asleep])
   end
 
   @doc false
