@@ -51,9 +51,9 @@ format: ## format both languages
 	$(PY) ruff check --fix
 	$(PY) ruff format
 
-bench: ## measure the bridge; writes bench/results/
-	@scripts/setup.sh run
-	MIX_ENV=prod mix run --no-start bench/bridge_bench.exs
+bench: ## measure the bridge, the memory, the start, the Python side: minutes; writes bench/results/
+	@scripts/setup.sh test
+	@for file in bench/*_bench.exs; do MIX_ENV=prod mix run $$file || exit 1; done
 
 clean: ## remove what was built, the virtual environment too
 	rm -rf _build .venv .plt cover .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
