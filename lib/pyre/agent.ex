@@ -236,7 +236,7 @@ defmodule Pyre.Agent do
 
   defp handle({:dropped, epoch}, %{phase: :fencing, epoch: epoch} = state), do: fenced(state)
   defp handle({:DOWN, _monitor, :process, _worker, _reason}, %{phase: :fencing} = state), do: fenced(state)
-  defp handle({:worker_lost, epoch}, %{epoch: epoch} = state), do: worker_lost(state)
+  defp handle({:worker_lost, pid}, %{worker: {_no, pid}} = state), do: worker_lost(state)
   defp handle({:DOWN, monitor, :process, _pid, _reason}, %{watch: monitor} = state), do: caller_down(state)
   defp handle(:workers_changed, %{phase: :waiting} = state), do: resume(state)
   defp handle(:workers_changed, %{phase: {:waiting, hook}} = state), do: run_hook(state, hook)
@@ -383,10 +383,10 @@ defmodule Pyre.Agent do
     %{state | phase: :waiting, mail?: true}
   end
 
-  # The worker's process may have been killed. It is looked at after the claim: if it dies later, its successor finds the
-  # claimed message and tells us.
-  defp deliver(message, %{worker: {_no, worker}} = state) do
-    if Process.alive?(worker) do
+  # The worker's process may have been killed, or be about to end with a successor enrolled already. It is looked at after
+  # the claim: a successor that enrols later finds the claimed message and tells us.
+  defp deliver(message, %{worker: {no, worker}} = state) do
+    if Process.alive?(worker) and Pool.pid(state.instance, no) == worker do
       {state, activation} = activation(state)
       Instance.count(state.instance, :delivered)
       Worker.deliver(worker, self(), message.key, wire(message, state), activation)

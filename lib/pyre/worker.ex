@@ -114,8 +114,11 @@ defmodule Pyre.Worker do
   def init({name, no}) do
     Process.flag(:trap_exit, true)
     instance = Instance.fetch!(name)
-    bury_predecessor(instance, no)
+    predecessor = Enum.find(Pool.all(instance), &(&1.worker == no))
+
+    # Enrolled first: an agent that finds the predecessor's pid still there has claimed its message before we look.
     Pool.enroll(instance, no, self())
+    if predecessor, do: bury(instance, predecessor)
     paths = paths(instance, no)
     {:ok, log} = Log.start_link(instance: instance, worker: no, path: paths.log)
     state = %__MODULE__{instance: instance, no: no, log: log, paths: paths}
@@ -123,23 +126,17 @@ defmodule Pyre.Worker do
     {:ok, state, {:continue, :boot}}
   end
 
-  # This process was killed, not its interpreter alone: the port closed with it, and nobody told the agents.
-  defp bury_predecessor(instance, no) do
-    case Enum.find(Pool.all(instance), &(&1.worker == no)) do
-      nil ->
-        :ok
-
-      %{os_pid: os_pid} ->
-        if os_pid, do: Reaper.kill(instance, os_pid)
-        Pool.down(instance, no, :starting, Error.new(:worker_down, "the process of worker #{no} ended"))
-        ids = Mailbox.busy_agents(instance) ++ Address.in_transition(instance, no)
-        for id <- Enum.uniq(ids), do: tell_worker_lost(instance, no, id)
-    end
+  # It was killed, not its interpreter alone: the port closed with it, and nobody told the agents.
+  defp bury(instance, %{worker: no, pid: pid, os_pid: os_pid}) do
+    if os_pid, do: Reaper.kill(instance, os_pid)
+    Pool.down(instance, no, :starting, Error.new(:worker_down, "the process of worker #{no} ended"))
+    ids = Mailbox.busy_agents(instance) ++ Address.in_transition(instance, no)
+    for id <- Enum.uniq(ids), do: tell_worker_lost(instance, no, id, pid)
   end
 
-  defp tell_worker_lost(instance, no, id) do
-    with {:ok, %{worker: ^no, pid: pid, epoch: epoch}} when is_pid(pid) <- Address.fetch(instance, id),
-         do: send(pid, {:worker_lost, epoch})
+  defp tell_worker_lost(instance, no, id, lost) do
+    with {:ok, %{worker: ^no, pid: pid}} when is_pid(pid) <- Address.fetch(instance, id),
+         do: send(pid, {:worker_lost, lost})
   end
 
   @impl GenServer

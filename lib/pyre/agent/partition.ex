@@ -19,7 +19,7 @@ defmodule Pyre.Agent.Partition do
   def init({name, number}) do
     instance = Instance.fetch!(name)
     Instance.register(instance, {:partition, number})
-    :ets.insert(instance.processes, {{:empty, number}, true})
+    :ets.insert(instance.processes, {{:empty, number}, self()})
     Instance.notify(instance, :starter, :repopulate)
 
     DynamicSupervisor.init(

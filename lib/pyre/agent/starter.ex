@@ -241,15 +241,55 @@ defmodule Pyre.Agent.Starter do
     end
   end
 
+  # The mark of an empty partition is taken away last, and only that of this very process: whoever dies in between, the
+  # partition or this process, the work is found again.
   defp repopulate(instance) do
-    empty = for {{:empty, number}, true} <- :ets.tab2list(instance.processes), do: number
-    for number <- empty, do: :ets.delete(instance.processes, {:empty, number})
+    for {{:empty, number}, partition} = mark <- :ets.tab2list(instance.processes) do
+      refill(instance, number, partition)
+      :ets.delete_object(instance.processes, mark)
+    end
+  end
 
-    for {id, pid} when is_pid(pid) <- Address.expected(instance),
-        Pyre.Agent.Supervisor.partition(id) in empty,
-        not Process.alive?(pid) do
+  # In this order: an agent that was started, or restarted, in the new partition before its children are listed is either
+  # among them or no longer known by the process that was expected.
+  defp refill(instance, number, partition) do
+    expected =
+      for {id, pid} when is_pid(pid) <- Address.expected(instance),
+          Pyre.Agent.Supervisor.partition(id) == number,
+          do: {id, pid}
+
+    with {:ok, children} <- children(partition),
+         do: for({id, pid} <- expected, pid not in children, do: revive(instance, id, pid))
+  end
+
+  defp children(partition) do
+    {:ok,
+     for(
+       {_id, pid, _type, _modules} <- DynamicSupervisor.which_children(partition),
+       into: MapSet.new(),
+       do: pid
+     )}
+  catch
+    # Its successor leaves a mark of its own.
+    :exit, _gone -> :gone
+  end
+
+  defp revive(instance, id, pid) do
+    await_end(pid)
+
+    with {:ok, %{pid: ^pid, status: status}} when status in [:starting, :running, :restarting] <-
+           Address.fetch(instance, id) do
       Address.put_status(instance, id, :restarting)
       Pyre.Agent.Supervisor.start_child(instance, id)
+    end
+  end
+
+  # The processes of a partition that was killed die with it, but not in the same instant.
+  defp await_end(pid) do
+    monitor = Process.monitor(pid)
+
+    receive do
+      {:DOWN, ^monitor, :process, ^pid, _reason} -> :ok
     end
   end
 
