@@ -1,0 +1,106 @@
+defmodule Pyre.Faults.WorkerStartTest do
+  # Interpreters that can't be started, or that break the protocol: the instance stays up and says why, and it
+  # heals by itself when the cause is gone.
+  use Pyre.Case, async: true
+
+  alias Pyre.{Error, OSProcess}
+
+  @retried 3
+
+  defp boot(fixture, opts \\ []), do: boot_pyre!([python: fixture("workers/#{fixture}.sh")] ++ opts)
+
+  defp start_error(pyre) do
+    assert {:error, %Error{kind: :worker_start} = error} = Pyre.start_agent(pyre, "Counter", timeout: 10_000)
+    error
+  end
+
+  test "one that ends at once: its exit status and its last lines are in the error" do
+    error = "exits_at_once" |> boot() |> start_error()
+    assert error.message =~ "it exited with status 17"
+    assert error.message =~ "no luck today"
+    assert Error.retryable?(error)
+  end
+
+  test "one that never says that it is ready is ended, with what it started, and tried again" do
+    pyre = boot("never_ready", start_timeout: 300)
+    first = eventually(fn -> hd(Pyre.workers(pyre)).os_pid end)
+    error = start_error(pyre)
+    assert error.message =~ "did not become ready within 300 ms"
+    assert error.message =~ "still thinking"
+    assert_os_pid_exited(first)
+  end
+
+  for {fixture, reason} <- [
+        garbage: "bytes",
+        huge_length: "bytes",
+        compressed: "80",
+        makes_an_atom: "119",
+        half_frame: "exited with status 0",
+        other_version: "speaks version 99"
+      ] do
+    test "#{fixture}: the interpreter is replaced, and the BEAM's memory and atoms stay as they were" do
+      {atoms, memory} = {:erlang.system_info(:atom_count), :erlang.memory(:total)}
+      pyre = boot(unquote(to_string(fixture)))
+      os_pid = eventually(fn -> hd(Pyre.workers(pyre)).os_pid end)
+      eventually(fn -> hd(Pyre.workers(pyre)).deaths >= @retried end)
+      assert_os_pid_exited(os_pid)
+      assert start_error(pyre).message =~ unquote(reason)
+      # Other tests run at the same time; the announced sizes are gigabytes.
+      assert :erlang.memory(:total) - memory < 500_000_000
+      assert :erlang.system_info(:atom_count) - atoms < 1_000
+      assert_raise ArgumentError, fn -> String.to_existing_atom("never_used_" <> "atom") end
+    end
+  end
+
+  test "callers are told, casts wait, and all goes on once the cause is gone" do
+    folder = workspace()
+    python = Path.join(folder, "python")
+    File.write!(python, "#!/bin/sh\nexec #{python()} \"$@\"\n")
+    File.chmod!(python, 0o755)
+    pyre = boot_pyre!(python: python)
+    :ok = Pyre.await_ready(pyre, 20_000)
+    id = start_agent!(pyre, "Echo")
+
+    File.write!(python, "#!/bin/sh\necho broken >&2\nexit 1\n")
+    OSProcess.signal(os_pid(pyre), "KILL")
+    eventually(fn -> hd(Pyre.workers(pyre)).status == :failed end)
+    assert :ok = Pyre.cast(pyre, id, :keep, %{value: 7})
+    assert {:error, %Error{kind: :worker_start, message: message}} = Pyre.call(pyre, id, :kept)
+    assert message =~ "broken"
+
+    File.write!(python, "#!/bin/sh\nexec #{python()} \"$@\"\n")
+    eventually(fn -> hd(Pyre.workers(pyre)).status == :ready end, 20_000)
+    assert {:ok, 7} = Pyre.call(pyre, id, :kept)
+  end
+
+  test "a Python that is missing is named" do
+    error = [python: "/nowhere/python"] |> boot_pyre!() |> start_error()
+    assert error.message =~ ~s(the option :python names "/nowhere/python", which is not there)
+  end
+
+  test "a package that is missing is named, with the command that installs it" do
+    folder = workspace()
+    File.write!(Path.join(folder, "msgpack.py"), "raise ImportError('not here')\n")
+    python = Path.join(folder, "python")
+    # First on the path, as a broken installation would be.
+    File.write!(python, "#!/bin/sh\nPYTHONPATH=#{folder}:$PYTHONPATH exec #{python()} \"$@\"\n")
+    File.chmod!(python, 0o755)
+    error = [python: python] |> boot_pyre!() |> start_error()
+    assert error.message =~ "it exited with status 69"
+    assert error.message =~ "msgpack"
+    assert error.message =~ "pip install"
+  end
+
+  old =
+    Enum.find(Path.wildcard(Path.expand("~/.pyenv/versions/3.{6,7,8,9,10}.*/bin/python3")), &File.exists?/1)
+
+  if old do
+    test "a Python that is too old says which one it is, and what is wanted" do
+      error = [python: unquote(old)] |> boot_pyre!() |> start_error()
+      assert error.message =~ "it exited with status 69"
+      assert error.message =~ "3.11"
+    end
+  else
+    IO.puts("no Python older than 3.11 in ~/.pyenv/versions: the test of one that is too old is left out")
+  end
+end
