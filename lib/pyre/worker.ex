@@ -27,6 +27,8 @@ defmodule Pyre.Worker do
   # An interpreter that was ready this long starts the back-off anew.
   @steady_ms 10_000
   @stop_grace_ms 1_000
+  # So much of what an interpreter said before it connected to the log is kept for the error.
+  @early_bytes 16_384
   # A frame within its limit may still decode to many times its size: then this process ends, and the interpreter with
   # it, not the BEAM. In words: 256 MB. What waits in the mailbox, and binaries, don't count.
   @max_heap_words 32 * 1_024 * 1_024
@@ -352,7 +354,7 @@ defmodule Pyre.Worker do
 
   defp death(state, reason) do
     kind = if state.status == :ready, do: :worker_down, else: :worker_start
-    lines = first_lines(state.paths.stderr) ++ Log.take_tail(state.log)
+    lines = early_lines(state.paths.stderr) ++ Log.take_tail(state.log)
     said = lines |> Enum.reject(&(&1 == "")) |> Enum.take(-5) |> Enum.join("\n")
     verb = if kind == :worker_down, do: "died", else: "could not be started"
     message = "worker #{state.no} (os pid #{inspect(state.os_pid)}) #{verb}: #{reason}"
@@ -361,12 +363,16 @@ defmodule Pyre.Worker do
   end
 
   # Until it has connected to the log socket, an interpreter's standard error goes to a file.
-  defp first_lines(path) do
-    case File.open(path, [:read, :raw], &:file.read(&1, 65_536)) do
-      {:ok, {:ok, text}} -> text |> to_string() |> String.split("\n", trim: true)
+  defp early_lines(path) do
+    with {:ok, %File.Stat{size: size}} <- File.stat(path),
+         {:ok, {:ok, text}} <- File.open(path, [:read, :raw, :binary], &read_end(&1, size)) do
+      text |> String.split("\n", trim: true) |> Enum.map(&Log.printable/1)
+    else
       _empty_or_missing -> []
     end
   end
+
+  defp read_end(file, size), do: :file.pread(file, max(size - @early_bytes, 0), @early_bytes)
 
   defp failed(%{instance: instance, no: no} = state, error) do
     Instance.count(instance, :worker_deaths)

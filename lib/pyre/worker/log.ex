@@ -118,8 +118,9 @@ defmodule Pyre.Worker.Log do
     log(:info, fn -> "worker #{state.worker}: #{line}" end, [], %{state | tail: tail})
   end
 
-  # What a process prints is bytes; what is copied out of a packet must not keep the packet.
-  defp printable(line),
+  @doc "A line as text, whatever bytes it holds; a copy, since a part of a packet would keep the packet."
+  @spec printable(binary()) :: String.t()
+  def printable(line),
     do:
       if(String.valid?(line),
         do: :binary.copy(line),

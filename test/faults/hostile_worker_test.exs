@@ -1,0 +1,153 @@
+defmodule Pyre.Faults.HostileWorkerTest do
+  # Promise: an interpreter can't take the BEAM down, whatever it writes or leaves undone; its error says what was wrong.
+  use Pyre.Case, async: true
+
+  alias Pyre.Error
+
+  @moduletag :fault
+
+  defp boot(worker, opts \\ []) do
+    env = [{"TEST_PYTHON", python()}, {"TEST_WORKER", fixture("workers/#{worker}.py")}]
+    boot_pyre!([python: fixture("workers/impostor"), env: env, log: true] ++ opts)
+  end
+
+  defp last_error(pyre), do: eventually(fn -> hd(Pyre.workers(pyre)).last_error end)
+
+  # What a healthy neighbour on the same node says.
+  defp assert_node_is_well do
+    pyre = start_pyre!()
+    {:ok, id} = Pyre.start_agent(pyre, "Echo")
+    assert Pyre.call(pyre, id, :echo, %{value: 1}) == {:ok, 1}
+  end
+
+  describe "before it is ready," do
+    test "one that never becomes so is given up after :start_timeout" do
+      pyre = boot("never_ready", start_timeout: 300)
+      error = last_error(pyre)
+      assert error.kind == :worker_start
+      assert error.message =~ "did not become ready within 300 ms"
+      assert error.message =~ "still thinking"
+      assert {:error, %Error{kind: :worker_start}} = Pyre.start_agent(pyre, "Echo")
+      assert {:error, %Error{kind: :worker_start}} = Pyre.run(pyre, "math", "sqrt", [4])
+      assert {:error, %Error{kind: :worker_start}} = Pyre.await_ready(pyre, 100)
+    end
+
+    test "one that exits is started again, with back-off, and tells why" do
+      pyre = boot("exits_at_once")
+      assert {:error, %Error{kind: :worker_start} = error} = Pyre.start_agent(pyre, "Echo")
+      assert error.message =~ "exited with status 17"
+      assert error.message =~ "I have no time"
+      eventually(fn -> hd(Pyre.workers(pyre)).deaths >= 3 end)
+      assert [%{status: :failed}] = Pyre.workers(pyre)
+      assert Process.alive?(Process.whereis(pyre))
+    end
+
+    test "one that speaks another version is named so" do
+      assert last_error(boot("speaks_version_99")).message =~ "speaks version 99 of the protocol, not 1"
+    end
+
+    test "one that floods standard error is bounded, and its last words are kept" do
+      pyre = boot("floods_stderr")
+      error = last_error(pyre)
+      assert error.message =~ "status 5"
+      assert error.message =~ "the last word"
+      assert byte_size(error.message) < 100_000
+      assert byte_size(error.details.output) < 300_000
+    end
+  end
+
+  describe "on the pipe," do
+    test "garbage is a protocol error" do
+      for worker <- ["sends_garbage", "sends_garbage_in_frames"] do
+        error = last_error(boot(worker))
+        assert error.message =~ "broke the protocol"
+      end
+    end
+
+    test "half a frame is no frame" do
+      assert last_error(boot("cuts_frame_short")).message =~ "status 0"
+    end
+
+    test "a huge length is refused before anything is allocated" do
+      before = :erlang.memory(:total)
+      error = last_error(boot("announces_2_gb"))
+      assert error.message =~ "announces 2147483647 bytes"
+      assert :erlang.memory(:total) - before < 200_000_000
+    end
+
+    test "a compressed term is refused unopened" do
+      before = :erlang.memory(:total)
+      error = last_error(boot("sends_compressed"))
+      assert error.message =~ "broke the protocol"
+      assert :erlang.memory(:total) - before < 150_000_000
+    end
+
+    test "no atom is made" do
+      error = last_error(boot("sends_atoms"))
+      assert error.message =~ "broke the protocol"
+      assert_raise ArgumentError, fn -> String.to_existing_atom("pyre_atom_" <> "from_the_wire") end
+    end
+
+    test "300 MB of valid frames that nobody understands are read no further than the first" do
+      before = :erlang.memory(:total)
+      error = last_error(boot("floods_the_protocol"))
+      assert error.message =~ "nobody understands"
+      assert :erlang.memory(:total) - before < 150_000_000
+      assert_node_is_well()
+    end
+  end
+
+  describe "with a message," do
+    defp call_fake(worker, timeout \\ 10_000) do
+      pyre = boot(worker)
+      {:ok, id} = Pyre.start_agent(pyre, "Fake")
+      {pyre, id, Pyre.call(pyre, id, :go, %{}, timeout: timeout)}
+    end
+
+    test "an answer to an unknown one replaces the worker" do
+      pyre = boot("answers_unknown")
+      {:ok, id} = Pyre.start_agent(pyre, "Fake")
+      # Never begun, as the recorder tells: so it is sent again, to one impostor after the other.
+      assert {:error, %Error{kind: kind}} = Pyre.call(pyre, id, :go, %{}, timeout: 1_000)
+      assert kind in [:deadline, :timeout]
+      assert_receive {:logged, :error, text, _meta}
+      assert text =~ "DONE for the unknown message 4711"
+      assert hd(Pyre.workers(pyre)).deaths >= 2
+    end
+
+    test "a reply that is no MessagePack is a decode error of the caller alone" do
+      {pyre, _id, result} = call_fake("answers_nonsense")
+      assert {:error, %Error{kind: :decode}} = result
+      assert [%{status: :ready, deaths: 0}] = Pyre.workers(pyre)
+    end
+
+    test "an unknown status does not leave the caller waiting" do
+      {pyre, id, result} = call_fake("answers_unknown_status", 2_000)
+      assert {:error, _error} = result
+      assert {:ok, %{status: _known}} = Pyre.info(pyre, id)
+    end
+
+    test "one that reads no more does not block anybody but its callers" do
+      pyre = boot("reads_nothing")
+      {:ok, id} = Pyre.start_agent(pyre, "Fake")
+      big = %{value: String.duplicate("x", 4_000_000)}
+      others = for n <- 1..8, do: Pyre.start_agent(pyre, "Fake", id: "f#{n}")
+      assert Enum.all?(others, &match?({:ok, _id}, &1))
+      for n <- 1..8, do: assert(:ok = Pyre.cast(pyre, "f#{n}", :go, big))
+      assert {:error, %Error{kind: :timeout}} = Pyre.call(pyre, id, :go, %{}, timeout: 200)
+      assert_node_is_well()
+      :ok = stop_supervised(pyre)
+    end
+
+    test "one that dies while a child holds its pipe is found dead at once" do
+      pyre = boot("forks_children")
+      {:ok, id} = Pyre.start_agent(pyre, "Fake")
+      started = System.monotonic_time(:millisecond)
+      Task.start(fn -> Pyre.call(pyre, id, :go) end)
+      error = last_error(pyre)
+      assert System.monotonic_time(:millisecond) - started < 3_000
+      assert [_all, child] = Regex.run(~r/child (\d+)/, error.message)
+      assert_os_pid_exited(String.to_integer(child))
+    end
+  end
+end
