@@ -21,7 +21,7 @@ from pyre.errors import DecodeError, EncodeError, TooLarge
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DecodeError", "EncodeError", "Ext", "pack", "unpack"]
+__all__ = ["Ext", "pack", "unpack"]
 
 _MAX_INTEGER: Final = 2**64 - 1
 _MIN_INTEGER: Final = -(2**63)
