@@ -27,6 +27,8 @@ defmodule Pyre.Worker do
   # An interpreter that was ready this long starts the back-off anew.
   @steady_ms 10_000
   @stop_grace_ms 1_000
+  # Of each of the last lines that stand in an error; its details hold them whole.
+  @said_characters 400
   # So much of what an interpreter said before it connected to the log is kept for the error.
   @early_bytes 16_384
   # A frame within its limit may still decode to many times its size: then this process ends, and the interpreter with
@@ -355,7 +357,13 @@ defmodule Pyre.Worker do
   defp death(state, reason) do
     kind = if state.status == :ready, do: :worker_down, else: :worker_start
     lines = early_lines(state.paths.stderr) ++ Log.take_tail(state.log)
-    said = lines |> Enum.reject(&(&1 == "")) |> Enum.take(-5) |> Enum.join("\n")
+
+    said =
+      lines
+      |> Enum.reject(&(&1 == ""))
+      |> Enum.take(-5)
+      |> Enum.map_join("\n", &String.slice(&1, 0, @said_characters))
+
     verb = if kind == :worker_down, do: "died", else: "could not be started"
     message = "worker #{state.no} (os pid #{inspect(state.os_pid)}) #{verb}: #{reason}"
     message = if said == "", do: message, else: "#{message}; it said last:\n#{said}"
