@@ -1,90 +1,91 @@
 defmodule Pyre.Faults.BeamKilledTest do
-  # The BEAM's own end, by SIGKILL, leaves no Python process, no child of one, and no file: also when the interpreter
-  # is stuck in C code that holds the GIL, or stopped.
+  # Promise: the end of the BEAM, however sudden, leaves no interpreter, no child of one and no file behind.
   use Pyre.Case, async: true
 
   alias Pyre.OSProcess
 
-  @moduletag timeout: 60_000
+  @moduletag :fault
 
-  @agents """
-  import ctypes, os, signal, subprocess
-  from pyre import Agent, handler
-
-  class Stuck(Agent):
-      @handler
-      async def hold(self) -> None:
-          subprocess.Popen(["sleep", "300"])
-          open(os.environ["ENTERED"], "w").close()
-          ctypes.PyDLL(None).usleep(300_000_000)
-
-      @handler
-      async def stop(self) -> None:
-          subprocess.Popen(["sleep", "300"])
-          open(os.environ["ENTERED"], "w").close()
-          os.kill(os.getpid(), signal.SIGSTOP)
-  """
-
-  # Runs in a BEAM of its own.
-  @script """
-  [agents, python, entered, handler] = System.argv()
-  Logger.configure(level: :error)
+  # A node of its own: says what it started, then waits to be killed.
+  @script ~S"""
+  [agents, folder] = System.argv()
   {:ok, _} = Application.ensure_all_started(:pyre)
-  {:ok, _} = Pyre.start_link(name: Other, agents: agents, python: python, workers: 2, env: [{"ENTERED", entered}])
-  :ok = Pyre.await_ready(Other, 30_000)
-  {:ok, id} = Pyre.start_agent(Other, "Stuck")
-  :ok = Pyre.cast(Other, id, handler)
-  IO.puts("DIRECTORY " <> Pyre.Instance.fetch!(Other).directory)
+  Logger.configure(level: :none)
+  {:ok, _} = Pyre.start_link(name: Doomed, agents: agents, workers: 2)
+  :ok = Pyre.await_ready(Doomed)
+  for n <- 1..4, do: {:ok, _} = Pyre.start_agent(Doomed, "Sleeper", id: "s#{n}")
+  {:ok, child} = Pyre.call(Doomed, "s1", :start_child)
+  {:ok, "pong"} = Pyre.call(Doomed, "s2", :ping)
+  HOLD
+  pids = Enum.map(Pyre.workers(Doomed), & &1.os_pid)
+  IO.puts("started " <> Enum.join([System.pid(), Pyre.Instance.get(Doomed).directory, child | pids], " "))
   Process.sleep(:infinity)
   """
 
-  for handler <- ["hold", "stop"] do
-    test "with an interpreter that is in #{handler}" do
-      folder = workspace()
-      agents = Path.join(folder, "agents")
-      File.mkdir!(agents)
-      File.write!(Path.join(agents, "stuck.py"), @agents)
-      entered = Path.join(folder, "entered")
-      script = Path.join(folder, "other.exs")
-      File.write!(script, @script)
+  @hold_gil """
+  for n <- 3..4, do: spawn(fn -> Pyre.call(Doomed, "s#\{n}", :hold_gil, %{folder: folder, name: "s#\{n}"}) end)
+  """
 
-      {port, beam} = start_beam([script, agents, python(), entered, unquote(handler)])
-      directory = await_directory(port)
-      eventually(fn -> File.exists?(entered) end)
-      started = OSProcess.with_environment(directory)
-      assert length(started) >= 3, "two interpreters and a child of one, got #{inspect(started)}"
+  @hold_loop """
+  for n <- 3..4, do: spawn(fn -> Pyre.call(Doomed, "s#\{n}", :stall, %{seconds: 600}) end)
+  """
 
-      OSProcess.signal(beam, "KILL")
-      for os_pid <- started, do: assert_os_pid_exited(os_pid)
-      eventually(fn -> OSProcess.with_environment(directory) == [] end)
-      eventually(fn -> not File.exists?(directory) end)
-    end
-  end
-
-  defp start_beam(args) do
-    ebin = :pyre |> :code.lib_dir(:ebin) |> to_string()
+  defp start_node(hold, folder) do
+    paths = Enum.flat_map(:code.get_path(), &["-pa", List.to_string(&1)])
+    script = String.replace(@script, "HOLD", hold)
 
     port =
       Port.open({:spawn_executable, System.find_executable("elixir")}, [
         :binary,
-        :exit_status,
-        :stderr_to_stdout,
-        line: 1_000,
-        args: ["-pa", ebin | args]
+        :use_stdio,
+        line: 4_096,
+        args: pa(paths) ++ ["-e", script, fixture("agents"), folder],
+        env: [{'ERL_AFLAGS', false}, {'ERL_CRASH_DUMP_BYTES', '0'}]
       ])
 
-    {:os_pid, shell} = Port.info(port, :os_pid)
-    # The launcher replaces itself by the BEAM.
-    {port, shell}
+    assert_receive {^port, {:data, {:eol, "started " <> started}}}, 20_000
+    [beam, directory, child | workers] = String.split(started)
+    os_pids = Enum.map([child | workers], &String.to_integer/1)
+    %{beam: String.to_integer(beam), directory: directory, os_pids: os_pids, folder: folder}
   end
 
-  defp await_directory(port) do
-    receive do
-      {^port, {:data, {:eol, "DIRECTORY " <> directory}}} -> directory
-      {^port, {:data, {:eol, _other}}} -> await_directory(port)
-      {^port, {:exit_status, status}} -> flunk("the other BEAM ended with #{status}")
-    after
-      30_000 -> flunk("the other BEAM did not become ready")
+  # Only ours: the rest is where elixir finds it by itself.
+  defp pa(paths) do
+    paths |> Enum.chunk_every(2) |> Enum.filter(fn [_pa, path] -> path =~ "/_build/" end) |> List.flatten()
+  end
+
+  defp assert_all_gone(node) do
+    for os_pid <- [node.beam | node.os_pids], do: assert_os_pid_exited(os_pid)
+    eventually(fn -> OSProcess.with_environment(node.directory) == [] end)
+    eventually(fn -> not File.exists?(node.directory) end)
+  end
+
+  for {what, hold} <- [{"idle ones", ""}, {"ones that hold their loop", @hold_loop}] do
+    test "by SIGKILL: #{what} are gone" do
+      node = start_node(unquote(hold), workspace())
+      for os_pid <- node.os_pids, do: assert(OSProcess.alive?(os_pid))
+      signal(node.beam, "KILL")
+      assert_all_gone(node)
     end
+  end
+
+  test "by SIGKILL: ones that hold the GIL in C are gone" do
+    node = start_node(@hold_gil, workspace())
+    for name <- ["s3", "s4"], do: await_gate(node.folder, name)
+    signal(node.beam, "KILL")
+    assert_all_gone(node)
+  end
+
+  test "by SIGKILL: ones that are stopped are gone" do
+    node = start_node("", workspace())
+    for os_pid <- tl(node.os_pids), do: signal(os_pid, "STOP")
+    signal(node.beam, "KILL")
+    assert_all_gone(node)
+  end
+
+  test "by SIGTERM: all are gone" do
+    node = start_node("", workspace())
+    signal(node.beam, "TERM")
+    assert_all_gone(node)
   end
 end
