@@ -57,8 +57,15 @@ defmodule Pyre.Agent do
 
   @spec child_spec(String.t()) :: Supervisor.child_spec()
   # :transient: whether it is started again is decided in init, from the tables; a normal end is the end.
+  # The modules are told, since the supervisor would else make the same list for each child.
   def child_spec(id),
-    do: %{id: __MODULE__, start: {__MODULE__, :start_link, [id]}, restart: :transient, shutdown: 5_000}
+    do: %{
+      id: __MODULE__,
+      start: {__MODULE__, :start_link, [id]},
+      restart: :transient,
+      shutdown: 5_000,
+      modules: [__MODULE__]
+    }
 
   @spec start_link(atom(), String.t()) :: {:ok, pid()} | :ignore
   # Not by :proc_lib: what that keeps in each process for crash reports is a sixth of a sleeping agent's memory, and its
@@ -180,6 +187,8 @@ defmodule Pyre.Agent do
     end
   end
 
+  # Without an activation it did nothing that a next message would follow: it took a state, say, as many do in a row.
+  defp patience(%{phase: :idle, beside: [], active?: false}), do: 0
   defp patience(%{phase: :idle, beside: []}), do: @idle_ms
   defp patience(%{running: %{watch_at: at}}), do: max(at - Instance.now_ms(), 0)
   defp patience(_state), do: @watch_ms

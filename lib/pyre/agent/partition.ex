@@ -8,12 +8,16 @@ defmodule Pyre.Agent.Partition do
 
   alias Pyre.Instance
 
+  # Without a start or a crash for this long, its heap is cut to what its children take: it grew by a third more.
+  @idle_ms 1_000
+
   @spec child_spec({atom(), non_neg_integer()}) :: Supervisor.child_spec()
   def child_spec({_name, number} = argument),
     do: %{id: {__MODULE__, number}, start: {__MODULE__, :start_link, [argument]}, type: :supervisor}
 
   @spec start_link({atom(), non_neg_integer()}) :: Supervisor.on_start()
-  def start_link(argument), do: DynamicSupervisor.start_link(__MODULE__, argument)
+  def start_link(argument),
+    do: DynamicSupervisor.start_link(__MODULE__, argument, hibernate_after: @idle_ms)
 
   @impl DynamicSupervisor
   def init({name, number}) do
