@@ -11,6 +11,8 @@ defmodule Bench.IdleAgents do
   @note String.duplicate("n", 32)
   @at_once 64
   @idle_limit_ms 60_000
+  # So often in a row it must not have fallen by more than this.
+  @looks 4
   @noise_bytes 100_000
 
   def run(count) do
@@ -70,21 +72,21 @@ defmodule Bench.IdleAgents do
   defp call(id), do: {:ok, 32} = Pyre.call(@instance, id, :size, %{}, timeout: 60_000)
   defp note?(n), do: match?({:ok, %{"note" => @note}, 1}, Pyre.state(@instance, id(n)))
 
-  # Idle agents hibernate by themselves; all other processes are collected. The BEAM gives freed memory back a little
-  # later, so it is looked at until it no longer falls.
+  # Idle agents hibernate by themselves; all other processes are collected. The BEAM gives freed memory back one piece
+  # a second, so it is looked at until it no longer falls.
   defp settled(range) do
     await_hibernation(range, System.monotonic_time(:millisecond) + @idle_limit_ms)
     for pid <- Process.list(), not hibernating?(pid), do: :erlang.garbage_collect(pid)
-    {pss, parts} = lowest_pss(Machine.pss(System.pid()), 20)
+    {pss, parts} = lowest_pss(Machine.pss(System.pid()), @looks)
     %{pss: pss, processes: parts, memory: Map.new(:erlang.memory()), tables: tables()}
   end
 
-  defp lowest_pss(seen, 0), do: seen
+  defp lowest_pss(lowest, 0), do: lowest
 
-  defp lowest_pss({before, _parts} = seen, looks) do
+  defp lowest_pss({lowest_bytes, _parts} = lowest, looks) do
     Process.sleep(1_000)
-    {now, _parts} = later = Machine.pss(System.pid())
-    if now < before - @noise_bytes, do: lowest_pss(later, looks - 1), else: Enum.min([seen, later])
+    {bytes, _parts} = now = Machine.pss(System.pid())
+    if bytes < lowest_bytes - @noise_bytes, do: lowest_pss(now, @looks), else: lowest_pss(lowest, looks - 1)
   end
 
   defp await_hibernation(range, limit) do
