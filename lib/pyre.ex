@@ -278,7 +278,7 @@ defmodule Pyre do
     unless is_binary(module),
       do: raise(ArgumentError, "expected the module to be a string, got: #{inspect(module, limit: 5)}")
 
-    unless is_list(args), do: args!(args)
+    args = if is_list(args), do: args, else: args!(args)
 
     with {:ok, body} <- MsgPack.encode(args) do
       Worker.Run.call(instance, {module, function, body}, opts[:timeout] || instance.config.call_timeout)

@@ -91,7 +91,7 @@ defmodule Pyre.Address do
   @doc "Counts a message out. The row may be gone already."
   @spec leave(Instance.t(), id(), non_neg_integer()) :: :ok
   def leave(instance, id, size) do
-    :ets.update_counter(instance.agents, id, [{@count, -1}, {@bytes, -size}])
+    _counts = :ets.update_counter(instance.agents, id, [{@count, -1}, {@bytes, -size}])
     :ok
   rescue
     ArgumentError -> :ok

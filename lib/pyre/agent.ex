@@ -125,8 +125,12 @@ defmodule Pyre.Agent do
     Instance.count(state.instance, :restarts)
 
     case Restarts.pending_delay(state.instance, state.handle) do
-      0 -> recover(state)
-      delay -> Process.send_after(self(), :backoff_over, delay) && %{state | phase: :backoff}
+      0 ->
+        recover(state)
+
+      delay ->
+        Process.send_after(self(), :backoff_over, delay)
+        %{state | phase: :backoff}
     end
   end
 
@@ -210,7 +214,11 @@ defmodule Pyre.Agent do
   end
 
   @doc false
-  @spec wake(tuple()) :: no_return()
+  @spec wake(
+          {Instance.t(), String.t(), pos_integer(), String.t(), pid(), Pool.worker() | nil, integer(),
+           boolean(), boolean()}
+        ) ::
+          no_return()
   def wake({instance, id, handle, class, parent, worker, epoch, active?, interleaves?}) do
     loop(%__MODULE__{
       instance: instance,
@@ -452,7 +460,8 @@ defmodule Pyre.Agent do
         deliver(message, %{state | worker: worker, running: message, phase: phase(hook)})
 
       _none ->
-        Pool.wait(state.instance, self()) && %{state | running: nil, mail?: true, phase: {:waiting, hook}}
+        Pool.wait(state.instance, self())
+        %{state | running: nil, mail?: true, phase: {:waiting, hook}}
     end
   end
 
@@ -496,8 +505,10 @@ defmodule Pyre.Agent do
     do: Ending.stopped(state)
 
   defp finished(Wire.status_done(), message, {body, new_state, effects}, state) do
-    if is_binary(new_state), do: Commits.put(state.instance, state.handle, new_state, message.key, body)
-    for effect <- effects, do: take_effect(effect, state)
+    _revision =
+      is_binary(new_state) && Commits.put(state.instance, state.handle, new_state, message.key, body)
+
+    Enum.each(effects, &take_effect(&1, state))
     Mailbox.reply(message.reply_to, 0, body)
     ended(message, state)
   end

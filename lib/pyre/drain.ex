@@ -66,7 +66,8 @@ defmodule Pyre.Drain do
           match?({_on_start?, true}, Classes.hooks(instance, class)),
           do: id
 
-    for id <- ids, do: Mailbox.put(instance, id, :stop, <<>>, :delete, 0, nil)
+    # One that has ended meanwhile needs no stop.
+    Enum.each(ids, &Mailbox.put(instance, &1, :stop, <<>>, :delete, 0, nil))
     wait(fn -> not Enum.any?(ids, &:ets.member(instance.agents, &1)) end, until)
   end
 
@@ -75,7 +76,7 @@ defmodule Pyre.Drain do
     cond do
       done?.() -> :ok
       Instance.now_ms() >= until -> :timeout
-      true -> pause() && wait(done?, until)
+      pause() -> wait(done?, until)
     end
   end
 

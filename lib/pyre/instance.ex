@@ -170,7 +170,11 @@ defmodule Pyre.Instance do
 
   @doc "Milliseconds on the clock that deadlines are told in."
   @spec now_ms() :: integer()
-  def now_ms, do: :erlang.monotonic_time(:millisecond) - :persistent_term.get({__MODULE__, :origin})
+  def now_ms do
+    case :persistent_term.get({__MODULE__, :origin}) do
+      origin when is_integer(origin) -> :erlang.monotonic_time(:millisecond) - origin
+    end
+  end
 
   @doc "Sets the origin of that clock, once per node, so that instants are small positive integers."
   @spec set_origin() :: :ok

@@ -41,10 +41,15 @@ defmodule Pyre.Mailbox do
 
       case Address.recipient(instance, id) do
         {:ok, nil} -> {:ok, key}
-        {:ok, pid} -> send(pid, {:mail, key}) && {:ok, key}
+        {:ok, pid} -> wake(pid, key)
         :closed -> withdraw_late(instance, id, key)
       end
     end
+  end
+
+  defp wake(pid, key) do
+    send(pid, {:mail, key})
+    {:ok, key}
   end
 
   # The agent was closed between the count and the insert. Whoever takes the row answers it.

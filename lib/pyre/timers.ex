@@ -36,6 +36,8 @@ defmodule Pyre.Timers do
   defp cancel(instance, handle, name) do
     for {_owner, due} <- :ets.take(instance.timer_index, {handle, name}),
         do: :ets.delete(instance.timers, due)
+
+    :ok
   end
 
   @doc "How many timers an agent has."
@@ -45,8 +47,8 @@ defmodule Pyre.Timers do
   @doc "Takes all timers of an agent back."
   @spec delete(Instance.t(), pos_integer()) :: :ok
   def delete(instance, handle) do
-    for [name] <- :ets.match(instance.timer_index, {{handle, :"$1"}, :_}), do: cancel(instance, handle, name)
-    :ok
+    names = :ets.match(instance.timer_index, {{handle, :"$1"}, :_})
+    Enum.each(names, fn [name] -> cancel(instance, handle, name) end)
   end
 
   ## Callbacks
@@ -95,7 +97,7 @@ defmodule Pyre.Timers do
   end
 
   defp arm(%{instance: instance, timer: timer} = state) do
-    if timer, do: Process.cancel_timer(timer)
+    _left = timer && Process.cancel_timer(timer)
 
     case :ets.first(instance.timers) do
       :"$end_of_table" ->

@@ -122,7 +122,7 @@ defmodule Pyre.Worker do
 
     # Enrolled first: an agent that finds the predecessor's pid still there has claimed its message before we look.
     Pool.enroll(instance, no, self())
-    if predecessor, do: bury(instance, predecessor)
+    _told = predecessor && bury(instance, predecessor)
     paths = paths(instance, no)
     {:ok, log} = Log.start_link(instance: instance, worker: no, path: paths.log)
     state = %__MODULE__{instance: instance, no: no, log: log, paths: paths}
@@ -252,7 +252,7 @@ defmodule Pyre.Worker do
   end
 
   defp stop_politely(%{port: port} = state) do
-    state |> push({Wire.op_stop(), @stop_grace_ms}, 0) |> flush()
+    _state = state |> push({Wire.op_stop(), @stop_grace_ms}, 0) |> flush()
 
     receive do
       {^port, {:exit_status, _status}} -> :ok
@@ -313,13 +313,16 @@ defmodule Pyre.Worker do
   defp ready(%{instance: instance} = state, version, python, info) do
     with :ok <- check_version(version),
          {:ok, info} <- MsgPack.decode(info) do
-      Process.cancel_timer(state.boot_timer)
+      _left = Process.cancel_timer(state.boot_timer)
       Classes.put(instance, info)
       Pool.ready(instance, state.no)
       Instance.notify(instance, :starter, :worker_ready)
       Telemetry.event([:worker, :start], %{system_time: System.system_time()}, metadata(state))
       Logger.debug("worker #{state.no} is ready: Python #{python}, #{info["loop"]}, os pid #{state.os_pid}")
+
+      # HELLO's clock is as old as the imports took.
       %{state | status: :ready, ready_at: Instance.now_ms()}
+      |> push({Wire.op_clock(), Instance.now_ms()}, 0)
     else
       {:error, %Error{message: message}} -> protocol_error(state, message)
     end
@@ -348,7 +351,7 @@ defmodule Pyre.Worker do
     begun = Recorder.begun(state.paths.recorder)
     for {number, entry} <- Enum.sort(state.in_flight), do: tell_down(entry, number <= begun, error)
     for {{_handle, epoch}, agent} <- state.drops, do: send(agent, {:dropped, epoch})
-    if state.boot_timer, do: Process.cancel_timer(state.boot_timer)
+    _left = state.boot_timer && Process.cancel_timer(state.boot_timer)
 
     %{state | port: nil, in_flight: %{}, drops: %{}, out: [], out_count: 0, out_bytes: 0, unsent: []}
     |> failed(error)

@@ -69,7 +69,7 @@ defmodule Mix.Tasks.Pyre.Run do
 
     try do
       await_ready(directories)
-      if opts[:seconds], do: Process.send_after(self(), :stop, opts[:seconds] * 1_000)
+      _timer = opts[:seconds] && Process.send_after(self(), :stop, opts[:seconds] * 1_000)
       watch()
     after
       Supervisor.stop(supervisor, :shutdown, :infinity)

@@ -37,7 +37,7 @@ defmodule Pyre.Agent.Client do
   @doc "The instant at which a timeout is over, on the instance's clock; 0 for never."
   @spec deadline(timeout()) :: non_neg_integer()
   def deadline(:infinity), do: 0
-  def deadline(timeout), do: Instance.now_ms() + timeout
+  def deadline(timeout) when is_integer(timeout), do: max(Instance.now_ms() + timeout, 1)
 
   # A small reply is a part of a frame with many others, which it would keep alive.
   defp own(body) when is_binary(body) and byte_size(body) < @small_bytes, do: :binary.copy(body)

@@ -69,7 +69,7 @@ defmodule Pyre.Agent.Ending do
   def unusable(state, error) do
     log(state, nil, error)
     leave(state)
-    crashed(state, error)
+    _verdict = crashed(state, error)
     terminated(state)
     exit({:shutdown, {:terminated, state.id}})
   end

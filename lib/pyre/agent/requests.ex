@@ -47,8 +47,11 @@ defmodule Pyre.Agent.Requests do
   end
 
   def make(%{id: id} = state, _key, origin, {Wire.verb_stop(), id, _name, _body, _timeout_ms}) do
-    Mailbox.put(state.instance, id, :stop, <<>>, :delete, 0, nil)
-    answer(origin, 0, @nothing)
+    case Mailbox.put(state.instance, id, :stop, <<>>, :delete, 0, nil) do
+      {:ok, _key} -> answer(origin, 0, @nothing)
+      {:error, error} -> answer(origin, 1, error)
+    end
+
     state
   end
 
@@ -92,8 +95,8 @@ defmodule Pyre.Agent.Requests do
 
   @doc "The answer to a request is there."
   @spec answered(Pyre.Agent.t(), pos_integer(), non_neg_integer(), binary() | Pyre.error()) :: Pyre.Agent.t()
-  def answered(state, token, status, body) do
-    case Map.pop(state.requests, token) do
+  def answered(%{requests: requests} = state, token, status, body) do
+    case Map.pop(requests, token) do
       {nil, _requests} ->
         state
 
@@ -106,8 +109,8 @@ defmodule Pyre.Agent.Requests do
 
   @doc "A call took too long: the callee is asked to cancel it, and the handler is told."
   @spec timed_out(Pyre.Agent.t(), pos_integer()) :: Pyre.Agent.t()
-  def timed_out(state, token) do
-    case state.requests do
+  def timed_out(%{requests: requests} = state, token) do
+    case requests do
       %{^token => %{target: target, called: called}} ->
         error =
           if Mailbox.withdraw(state.instance, target, called),
@@ -250,7 +253,7 @@ defmodule Pyre.Agent.Requests do
   defp remember(state, token, request), do: %{state | requests: Map.put(state.requests, token, request)}
 
   defp forget(state, token, request) do
-    if request.timer, do: Process.cancel_timer(request.timer)
+    _left = request.timer && Process.cancel_timer(request.timer)
     Waits.remove(state.instance, state.id, request.target, token)
   end
 

@@ -36,7 +36,7 @@ defmodule Pyre.Agent.Starter do
 
       :gone ->
         if running?(instance),
-          do: pause() && await(instance, what, timeout, since),
+          do: await_again(instance, what, timeout, since),
           else: {:error, not_ready(instance)}
 
       :timeout ->
@@ -58,10 +58,10 @@ defmodule Pyre.Agent.Starter do
 
   defp running?(instance), do: Process.whereis(instance.name) != nil
 
-  defp pause do
+  defp await_again(instance, what, timeout, since) do
     receive do
     after
-      @pause_ms -> true
+      @pause_ms -> await(instance, what, timeout, since)
     end
   end
 
@@ -248,6 +248,8 @@ defmodule Pyre.Agent.Starter do
       refill(instance, number, partition)
       :ets.delete_object(instance.processes, mark)
     end
+
+    :ok
   end
 
   # In this order: an agent that was started, or restarted, in the new partition before its children are listed is either
@@ -259,7 +261,7 @@ defmodule Pyre.Agent.Starter do
           do: {id, pid}
 
     with {:ok, children} <- children(partition),
-         do: for({id, pid} <- expected, pid not in children, do: revive(instance, id, pid))
+         do: Enum.each(expected, fn {id, pid} -> if pid not in children, do: revive(instance, id, pid) end)
   end
 
   defp children(partition) do
@@ -338,9 +340,15 @@ defmodule Pyre.Agent.Starter do
   @spec forget_terminated(Instance.t(), String.t(), :keep | :delete) :: :ok | {:error, Error.t()}
   def forget_terminated(instance, id, keep) do
     case Address.fetch(instance, id) do
-      {:ok, %{status: :terminated, handle: handle}} -> Ending.forget(instance, id, handle, keep) && :ok
-      {:ok, _running} -> {:error, Error.new(:stopped, "the agent #{inspect(id)} is being stopped")}
-      :error -> {:error, Mailbox.not_found(id)}
+      {:ok, %{status: :terminated, handle: handle}} ->
+        Ending.forget(instance, id, handle, keep)
+        :ok
+
+      {:ok, _running} ->
+        {:error, Error.new(:stopped, "the agent #{inspect(id)} is being stopped")}
+
+      :error ->
+        {:error, Mailbox.not_found(id)}
     end
   end
 end

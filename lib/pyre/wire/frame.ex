@@ -22,7 +22,7 @@ defmodule Pyre.Wire.Frame do
   @prefix_bytes 4
 
   @doc "The frame of a batch of envelopes; raises where it is larger than the other side would take."
-  @spec encode([ETF.envelope(), ...]) :: iodata()
+  @spec encode([ETF.envelope(), ...]) :: iolist()
   def encode([_first | _rest] = envelopes) do
     payload = ETF.encode(envelopes)
 

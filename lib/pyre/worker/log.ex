@@ -40,7 +40,8 @@ defmodule Pyre.Worker.Log do
 
   @impl GenServer
   def init(%{instance: instance, worker: worker, path: path}) do
-    File.rm(path)
+    # That of a predecessor, where there was one.
+    _maybe = File.rm(path)
     {:ok, listener} = :gen_tcp.listen(0, [:binary, ifaddr: {:local, path}, active: false, packet: :raw])
     owner = self()
     spawn_link(fn -> accept(listener, owner) end)
@@ -64,14 +65,14 @@ defmodule Pyre.Worker.Log do
 
   @impl GenServer
   def handle_info({:connected, socket}, state) do
-    :inet.setopts(socket, active: :once)
+    _closed_later = :inet.setopts(socket, active: :once)
     {:noreply, put_in(state.connections[socket], {:unknown, <<>>})}
   end
 
   def handle_info({:tcp, socket, data}, state) do
     {kind, buffer} = Map.get(state.connections, socket, {:unknown, <<>>})
     {connection, state} = receive_data(kind, buffer <> data, state)
-    if connection == :broken, do: :gen_tcp.close(socket), else: :inet.setopts(socket, active: :once)
+    _closed = if connection == :broken, do: :gen_tcp.close(socket), else: :inet.setopts(socket, active: :once)
     {:noreply, put_in(state.connections[socket], connection)}
   end
 
@@ -82,7 +83,7 @@ defmodule Pyre.Worker.Log do
 
   defp accept(listener, owner) do
     with {:ok, socket} <- :gen_tcp.accept(listener) do
-      :gen_tcp.controlling_process(socket, owner)
+      _closed = :gen_tcp.controlling_process(socket, owner)
       send(owner, {:connected, socket})
       accept(listener, owner)
     end

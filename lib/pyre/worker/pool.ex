@@ -29,7 +29,7 @@ defmodule Pyre.Worker.Pool do
   end
 
   @doc "A new interpreter is being started."
-  @spec starting(Instance.t(), pos_integer(), non_neg_integer() | nil) :: true
+  @spec starting(Instance.t(), pos_integer(), non_neg_integer() | nil) :: boolean()
   def starting(instance, no, os_pid) do
     :ets.update_counter(instance.workers, no, {@incarnation, 1})
     :ets.update_element(instance.workers, no, [{@status, :starting}, {@os_pid, os_pid}])
