@@ -4,7 +4,10 @@ defmodule Pyre.House.LayersTest do
   # Calls go downwards: the public API, agents, workers, the tables, the wire. Read from the compiled modules, which
   # know every remote call, also those that macros made.
 
-  @modules Application.spec(:pyre, :modules)
+  # Less what the tests add to the application.
+  @modules Enum.reject(Application.spec(:pyre, :modules), fn module ->
+             to_string(module.module_info(:compile)[:source]) =~ "/test/support/"
+           end)
 
   # Data that every layer may make and take apart.
   @data [Pyre.Bin, Pyre.Error, Pyre.Ext, Pyre.PythonError]
