@@ -321,10 +321,7 @@ defmodule Pyre.Worker do
       Logger.debug("worker #{state.no} is ready: Python #{python}, #{info["loop"]}, os pid #{state.os_pid}")
 
       # HELLO's clock is as old as the imports took.
-
-      # HELLO's clock is as old as the imports took.
       %{state | status: :ready, ready_at: Instance.now_ms()}
-      |> push({Wire.op_clock(), Instance.now_ms()}, 0)
       |> push({Wire.op_clock(), Instance.now_ms()}, 0)
     else
       {:error, %Error{message: message}} -> protocol_error(state, message)
