@@ -26,7 +26,7 @@ defmodule Pyre.Agent do
 
   # After a message, this long without another before the process hibernates: hibernation costs a full collection.
   # Short, since a burst over many agents would else keep all their heaps at once.
-  @idle_ms 100
+  @idle_ms 20
   # A message that runs this long is watched: its caller, its deadline.
   @watch_ms 1_000
   # How long after its deadline a call is cancelled from here, where its caller has not done so.
