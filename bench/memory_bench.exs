@@ -41,7 +41,7 @@ defmodule MemoryBench do
     #{length(parts)} samples, each in processes of its own.
 
     #{Report.table(["", "median", "least", "most", "wanted", ""], [row("bytes for an idle agent", figures.idle_bytes, "≤ #{@wanted_idle}", figures.idle_bytes.median <= @wanted_idle), row("bytes more with an activation", figures.activation_bytes, "≤ #{@wanted_activation}", figures.activation_bytes.median <= @wanted_activation), row("agents started per second, one caller", figures.spawns_per_s, "≥ #{@wanted_spawns}", figures.spawns_per_s.median >= @wanted_spawns)])}
-    Where an idle agent's bytes are, as the BEAM counts them (median), and PSS as the system does:
+    Where these bytes are, as the BEAM counts them and as the system does (medians):
 
     #{Report.table(["part", "bytes an agent"], part_rows(parts))}
     """
@@ -51,8 +51,8 @@ defmodule MemoryBench do
     do: [text, summary.median, summary.min, summary.max, wanted, Report.verdict(met?)]
 
   defp part_rows(parts) do
-    for key <- parts |> hd() |> Map.keys() |> Enum.sort(),
-        do: [key, parts |> Enum.map(& &1[key]) |> Stats.median()]
+    for key <- parts |> Enum.flat_map(&Map.keys/1) |> Enum.uniq() |> Enum.sort(),
+        do: [key, parts |> Enum.map(&Map.get(&1, key, 0)) |> Stats.median()]
   end
 end
 

@@ -118,28 +118,23 @@ defmodule Bench.IdleAgents do
   end
 
   defp parts(empty, idle, active, count) do
-    delta = fn later, earlier, path -> per_agent(get_in(earlier, path), get_in(later, path), count) end
+    Map.merge(
+      grown("idle", empty, idle, count),
+      grown("with an activation, more", idle, active, count)
+    )
+  end
 
-    idle_parts =
-      for key <- [:processes, :ets, :binary, :system, :total],
-          into: %{},
-          do: {"BEAM's own count, #{key}", delta.(idle, empty, [:memory, key])}
+  # Where it grew: the system's view of each program, the BEAM's own count, and its largest tables.
+  defp grown(label, earlier, later, count) do
+    own =
+      for key <- [:processes, :ets, :binary, :total],
+          do: {"BEAM's own count of #{key}", per_agent(earlier.memory[key], later.memory[key], count)}
 
-    table_parts =
-      for {key, _bytes} <- idle.tables,
-          bytes = delta.(idle, empty, [:tables, key]),
-          bytes > 0,
-          into: %{},
-          do: {"table #{key}", bytes}
+    tables =
+      for {key, bytes} <- later.tables, do: {"table #{key}", per_agent(earlier.tables[key], bytes, count)}
 
-    system_parts = for {name, bytes} <- by_name(empty, idle, count), into: %{}, do: {"PSS of #{name}", bytes}
-
-    active_parts =
-      for {name, bytes} <- by_name(idle, active, count),
-          into: %{},
-          do: {"more with an activation, PSS of #{name}", bytes}
-
-    idle_parts |> Map.merge(table_parts) |> Map.merge(system_parts) |> Map.merge(active_parts)
+    programs = for {name, bytes} <- by_name(earlier, later, count), do: {"PSS of #{name}", bytes}
+    for {part, bytes} <- programs ++ own ++ tables, bytes != 0, into: %{}, do: {"#{label}: #{part}", bytes}
   end
 
   defp by_name(earlier, later, count) do
