@@ -348,6 +348,8 @@ defmodule Pyre.Worker do
     close(state.port)
     if state.os_pid, do: Reaper.kill(instance, state.os_pid)
     error = death(state, reason)
+    # First, so that whoever is told does not turn to this worker again.
+    Pool.unready(instance, state.no)
     begun = Recorder.begun(state.paths.recorder)
     for {number, entry} <- Enum.sort(state.in_flight), do: tell_down(entry, number <= begun, error)
     for {{_handle, epoch}, agent} <- state.drops, do: send(agent, {:dropped, epoch})

@@ -49,6 +49,10 @@ defmodule Pyre.Worker.Pool do
     wake(instance)
   end
 
+  @doc "From now on no agent chooses this worker."
+  @spec unready(Instance.t(), pos_integer()) :: boolean()
+  def unready(instance, no), do: :ets.update_element(instance.workers, no, {@status, :starting})
+
   @doc "The interpreter is gone. `status` is `:starting` where the next is started at once, `:failed` where it waits."
   @spec down(Instance.t(), pos_integer(), status(), Error.t()) :: :ok
   def down(instance, no, status, error) do

@@ -13,19 +13,27 @@ defmodule Pyre.Worker.Run do
   @doc "Runs the function and waits for its reply."
   @spec call(Instance.t(), {binary(), binary(), binary()}, timeout()) ::
           {:ok, term()} | {:error, Pyre.error()}
-  def call(instance, {module, function, args}, timeout) do
-    case pick(instance, timeout) do
-      {:ok, {_no, pid} = worker} ->
-        # The load is counted for agents that stay; this is a guest.
-        Pool.leave(instance, worker)
-        ref = :erlang.monitor(:process, pid, alias: :reply_demonitor)
-        Worker.run(pid, {ref, ref}, module, function, args, Client.deadline(timeout))
-        await(pid, ref, timeout)
+  def call(instance, function, timeout), do: attempt(instance, function, Client.deadline(timeout), timeout)
 
-      {:error, error} ->
-        {:error, error}
+  # A function that had not begun when its worker died did nothing: it is sent to the next.
+  defp attempt(instance, function, deadline, timeout) do
+    with {:ok, worker} <- pick(instance, left(deadline)),
+         {:error, %Error{kind: :worker_down, details: %{begun: false}}} = lost <-
+           run(instance, worker, function, deadline, timeout) do
+      if left(deadline) == 0, do: lost, else: attempt(instance, function, deadline, timeout)
     end
   end
+
+  defp run(instance, {_no, pid} = worker, {module, function, args}, deadline, timeout) do
+    # The load is counted for agents that stay; this is a guest.
+    Pool.leave(instance, worker)
+    ref = :erlang.monitor(:process, pid, alias: :reply_demonitor)
+    Worker.run(pid, {ref, ref}, module, function, args, deadline)
+    await(pid, ref, left(deadline), timeout)
+  end
+
+  defp left(0), do: :infinity
+  defp left(deadline), do: max(deadline - Instance.now_ms(), 0)
 
   defp pick(instance, timeout) do
     cond do
@@ -49,7 +57,7 @@ defmodule Pyre.Worker.Run do
     with :ok <- Pyre.Agent.Starter.await(instance, :worker, timeout), do: pick_ready(instance, timeout)
   end
 
-  defp await(pid, ref, timeout) do
+  defp await(pid, ref, left, timeout) do
     receive do
       {^ref, status, body} ->
         Body.to_result(status, body)
@@ -57,7 +65,7 @@ defmodule Pyre.Worker.Run do
       {:DOWN, ^ref, :process, _pid, _reason} ->
         {:error, Error.new(:worker_down, "the process of the worker ended", %{begun: :unknown})}
     after
-      timeout ->
+      left ->
         send(pid, {:cancel_run, ref})
         verdict(ref, timeout)
     end
