@@ -30,8 +30,8 @@ defmodule Pyre do
   (`Pyre.Bin` forces bytes); atoms arrive as `str`; `DateTime` is an aware `datetime`. Structs need an explicit conversion.
   """
 
-  alias Pyre.Agent.{Client, Commits, Restarts, Starter}
-  alias Pyre.{Address, Classes, Error, Instance, Mailbox, Options, Telemetry, Timers, Worker}
+  alias Pyre.Agent.{Client, Commits, Restarts, Starter, Stopping}
+  alias Pyre.{Address, Classes, Instance, Mailbox, Options, Telemetry, Timers, Worker}
   alias Pyre.Wire.{Body, MsgPack}
   alias Pyre.Worker.Pool
 
@@ -199,20 +199,7 @@ defmodule Pyre do
   """
   @doc since: "0.1.0"
   @spec stop_agent(instance(), id(), keyword()) :: :ok | {:error, error()}
-  def stop_agent(instance, id, opts \\ []) do
-    instance = Instance.fetch!(instance)
-    opts = Options.validate!(:stop, opts)
-    timeout = opts[:timeout] || instance.config.drain_timeout + 5_000
-    keep = if opts[:keep], do: :keep, else: :delete
-
-    with :ok <- Starter.check_id(id) do
-      case Client.call(instance, id, :stop, <<>>, keep, timeout) do
-        {:ok, _nil} -> :ok
-        {:error, %Error{kind: :terminated}} -> Starter.forget_terminated(instance, id, keep)
-        {:error, error} -> {:error, error}
-      end
-    end
-  end
+  def stop_agent(instance, id, opts \\ []), do: instance |> Instance.fetch!() |> Stopping.stop(id, opts)
 
   @doc """
   The committed state of an agent and its revision, which grows by one with each commit.

@@ -6,7 +6,7 @@ defmodule Pyre.Agent.Requests do
 
   require Pyre.Wire, as: Wire
 
-  alias Pyre.Agent.{Commits, Starter, Waits}
+  alias Pyre.Agent.{Commits, Starter, Stopping, Waits}
   alias Pyre.{Classes, Error, Instance, Mailbox, Worker}
   alias Pyre.Wire.{Body, MsgPack}
 
@@ -57,10 +57,10 @@ defmodule Pyre.Agent.Requests do
 
   def make(state, key, origin, {Wire.verb_stop(), id, _name, _body, _timeout_ms}) do
     token = Instance.unique(state.instance)
-    name = state.instance.name
+    instance = state.instance
 
     in_background(token, fn ->
-      with :ok <- Pyre.stop_agent(name, id), do: {:ok, nil}
+      with :ok <- Stopping.stop(instance, id, []), do: {:ok, nil}
     end)
 
     remember(state, token, %{origin: origin, message: key, target: id, timer: nil})

@@ -9,7 +9,7 @@ defmodule Pyre.Agent.Starter do
   require Logger
 
   alias Pyre.Agent.{Commits, Ending}
-  alias Pyre.{Address, Classes, Error, Instance, Mailbox, Options}
+  alias Pyre.{Address, Classes, Error, Instance, Options}
   alias Pyre.Wire.Body
   alias Pyre.Worker.Pool
 
@@ -333,22 +333,6 @@ defmodule Pyre.Agent.Starter do
       :ok
     else
       with {:ok, _id} <- start(instance, class, Keyword.merge(opts, id: id, if_exists: :return)), do: :ok
-    end
-  end
-
-  @doc "Stops an agent that has no process."
-  @spec forget_terminated(Instance.t(), String.t(), :keep | :delete) :: :ok | {:error, Error.t()}
-  def forget_terminated(instance, id, keep) do
-    case Address.fetch(instance, id) do
-      {:ok, %{status: :terminated, handle: handle}} ->
-        Ending.forget(instance, id, handle, keep)
-        :ok
-
-      {:ok, _running} ->
-        {:error, Error.new(:stopped, "the agent #{inspect(id)} is being stopped")}
-
-      :error ->
-        {:error, Mailbox.not_found(id)}
     end
   end
 end
