@@ -19,7 +19,7 @@ defmodule Pyre.Agent do
   require Logger
   require Pyre.Wire, as: Wire
 
-  alias Pyre.Agent.{Commits, Ending, Requests, Restarts}
+  alias Pyre.Agent.{Commits, Ending, Requests, Restarts, Watch}
   alias Pyre.{Address, Classes, Error, Instance, Mailbox, Telemetry, Timers, Worker}
   alias Pyre.Wire.Body
   alias Pyre.Worker.Pool
@@ -27,10 +27,6 @@ defmodule Pyre.Agent do
   # After a message, this long without another before the process hibernates: hibernation costs a full collection.
   # Short, since a burst over many agents would else keep all their heaps at once.
   @idle_ms 20
-  # A message that runs this long is watched: its caller, its deadline.
-  @watch_ms 1_000
-  # How long after its deadline a call is cancelled from here, where its caller has not done so.
-  @grace_ms 250
 
   @empty_map <<0x80>>
 
@@ -161,7 +157,7 @@ defmodule Pyre.Agent do
 
   defp fence(state, worker, epoch) do
     Worker.drop(worker, self(), state.handle, epoch)
-    %{unwatch(state) | phase: :fencing, epoch: epoch, active?: false, watch: Process.monitor(worker)}
+    %{Watch.forget(state) | phase: :fencing, epoch: epoch, active?: false, watch: Process.monitor(worker)}
   end
 
   defp start(state) do
@@ -194,15 +190,14 @@ defmodule Pyre.Agent do
   # Without an activation it did nothing that a next message would follow: it took a state, say, as many do in a row.
   defp patience(%{phase: :idle, beside: [], active?: false}), do: 0
   defp patience(%{phase: :idle, beside: []}), do: @idle_ms
-  defp patience(%{running: %{watch_at: at}}), do: max(at - Instance.now_ms(), 0)
-  defp patience(_state), do: @watch_ms
+  defp patience(state), do: Watch.patience(state)
 
   defp idle(%{phase: :idle, beside: []} = state) do
     Commits.forget_answer(state.instance, state.handle)
     hibernate(state)
   end
 
-  defp idle(state), do: state |> watch() |> loop()
+  defp idle(state), do: state |> Watch.look() |> loop()
 
   # Most agents sleep most of the time, so what they hold then is what a machine full of them costs.
   defp hibernate(state) do
@@ -248,13 +243,16 @@ defmodule Pyre.Agent do
 
   defp handle({:answer, token, status, body}, state), do: Requests.answered(state, token, status, body)
   defp handle({:request_timeout, token}, state), do: Requests.timed_out(state, token)
-  defp handle({:cancel, key}, state), do: cancel(key, state)
+  defp handle({:cancel, key}, state), do: Watch.caller_gave_up(state, key)
   defp handle({:worker_down, key, begun?, error}, state), do: worker_down(key, begun?, error, state)
 
   defp handle({:dropped, epoch}, %{phase: :fencing, epoch: epoch} = state), do: fenced(state)
   defp handle({:DOWN, _monitor, :process, _worker, _reason}, %{phase: :fencing} = state), do: fenced(state)
   defp handle({:worker_lost, pid}, %{worker: {_no, pid}} = state), do: worker_lost(state)
-  defp handle({:DOWN, monitor, :process, _pid, _reason}, %{watch: monitor} = state), do: caller_down(state)
+
+  defp handle({:DOWN, monitor, :process, _pid, _reason}, %{watch: monitor} = state),
+    do: Watch.caller_down(state)
+
   defp handle(:workers_changed, %{phase: :waiting} = state), do: resume(state)
   defp handle(:workers_changed, %{phase: {:waiting, hook}} = state), do: run_hook(state, hook)
   defp handle(:backoff_over, %{phase: :backoff} = state), do: recover(state)
@@ -310,7 +308,7 @@ defmodule Pyre.Agent do
 
   defp run(message, state) do
     if expired?(message),
-      do: take(message, state, fn -> expire(message, state) end),
+      do: take(message, state, fn -> Watch.expire(state, message) end),
       else: dispatch(message, state)
   end
 
@@ -326,19 +324,6 @@ defmodule Pyre.Agent do
 
   defp expired?(%{deadline: 0}), do: false
   defp expired?(%{deadline: deadline}), do: Instance.now_ms() >= deadline
-
-  defp expire(message, state) do
-    Instance.count(state.instance, :expired)
-
-    Mailbox.reply(
-      message.reply_to,
-      1,
-      Error.new(
-        :deadline,
-        "the deadline passed while the message was waiting in the mailbox of #{inspect(state.id)}; it did not run"
-      )
-    )
-  end
 
   defp put_state(%{args: {new_state, expected}} = message, state) do
     case Commits.get(state.instance, state.handle) do
@@ -368,12 +353,7 @@ defmodule Pyre.Agent do
 
   defp claim_and_deliver(message, state) do
     if Mailbox.claim(state.instance, message.key),
-      do:
-        deliver(message, %{
-          state
-          | phase: :busy,
-            running: Map.put(message, :watch_at, Instance.now_ms() + @watch_ms)
-        }),
+      do: deliver(message, %{state | phase: :busy, running: Watch.begin(message)}),
       else: next(%{state | mail?: true})
   end
 
@@ -560,7 +540,7 @@ defmodule Pyre.Agent do
       handler: message.handler
     })
 
-    next(unwatch(%{state | phase: :idle, running: nil}))
+    next(Watch.forget(%{state | phase: :idle, running: nil}))
   end
 
   defp delete_row(%{kind: hook}, _state) when hook in [:on_start, :on_stop], do: :ok
@@ -579,72 +559,6 @@ defmodule Pyre.Agent do
 
   defp forget_activation(%{active?: false} = state), do: state
   defp forget_activation(state), do: %{state | active?: false}
-
-  ## Cancellation
-
-  # The caller gave up. Whichever of its cancel and the commit is handled here first has won.
-  defp cancel(key, %{running: %{key: key} = message} = state) when not is_map_key(message, :cancelled),
-    do: cancel_running(state, :timeout)
-
-  defp cancel(key, state) do
-    case Mailbox.get(state.instance, key) do
-      nil -> state
-      message -> if Mailbox.withdraw(state.instance, state.id, key), do: expire(message, state)
-    end
-
-    state
-  end
-
-  defp cancel_running(%{running: message, worker: {_no, worker}} = state, kind) do
-    Mailbox.reply(message.reply_to, 1, cancelled(kind, message, state))
-    Worker.cancel(worker, message.key, self())
-    unwatch(%{state | running: message |> Map.put(:cancelled, true) |> Map.put(:reply_to, nil)})
-  end
-
-  defp cancelled(:timeout, message, state) do
-    Error.new(
-      :timeout,
-      "handler #{state.class}.#{message.handler} of agent #{inspect(state.id)} did not end in time; it was cancelled, its changes were rolled back",
-      %{committed: false}
-    )
-  end
-
-  defp cancelled(:stopped, _message, state),
-    do: Error.new(:stopped, "the agent #{inspect(state.id)} was stopped while the message ran")
-
-  # Only messages that run long are watched, so that the short ones don't pay for it.
-  defp watch(%{running: nil} = state), do: state
-
-  defp watch(%{running: %{cancelled: true} = message} = state),
-    do: %{state | running: Map.put(message, :watch_at, Instance.now_ms() + @watch_ms)}
-
-  defp watch(%{running: message} = state) do
-    now = Instance.now_ms()
-    message = message |> Map.put_new(:since, now - @watch_ms) |> Map.put(:watch_at, now + @watch_ms)
-    state = watch_caller(message, %{state | running: message})
-    if overdue?(state.running, state.instance.config), do: cancel_running(state, :timeout), else: state
-  end
-
-  defp watch_caller(%{reply_to: {:caller, _ref, _alias, pid}}, %{watch: nil} = state),
-    do: %{state | watch: Process.monitor(pid)}
-
-  defp watch_caller(_message, state), do: state
-
-  defp overdue?(%{deadline: deadline}, _config) when deadline > 0,
-    do: Instance.now_ms() > deadline + @grace_ms
-
-  defp overdue?(%{kind: :on_start}, _config), do: false
-
-  defp overdue?(%{reply_to: nil, since: since}, %{max_runtime: limit}) when is_integer(limit),
-    do: Instance.now_ms() - since > limit
-
-  defp overdue?(_message, _config), do: false
-
-  defp unwatch(%{watch: nil} = state), do: state
-  defp unwatch(%{watch: monitor} = state), do: Process.demonitor(monitor, [:flush]) && %{state | watch: nil}
-
-  defp caller_down(%{running: %{}} = state), do: cancel_running(%{state | watch: nil}, :timeout)
-  defp caller_down(state), do: %{state | watch: nil}
 
   ## The loss of a worker
 
@@ -668,7 +582,7 @@ defmodule Pyre.Agent do
 
   defp leave_worker(state) do
     Pool.leave(state.instance, state.worker)
-    unwatch(%{state | worker: nil, active?: false, running: nil})
+    Watch.forget(%{state | worker: nil, active?: false, running: nil})
   end
 
   defp interrupted(state, %{kind: hook} = _message, _begun?, _error) when hook in [:on_start, :on_stop],
@@ -690,7 +604,7 @@ defmodule Pyre.Agent do
     resume(state)
   end
 
-  defp fenced(state), do: state |> unwatch() |> begin_again()
+  defp fenced(state), do: state |> Watch.forget() |> begin_again()
 
   defp begin_again(%{stop: stop} = state) when stop != nil, do: next(%{state | phase: :idle})
 
@@ -729,7 +643,7 @@ defmodule Pyre.Agent do
   defp stop_by_force(%{running: %{kind: kind} = message, phase: :busy} = state)
        when kind != :on_stop and not is_map_key(message, :cancelled) do
     Process.send_after(self(), :drain_over, state.instance.config.drain_timeout)
-    cancel_running(state, :stopped)
+    Watch.cancel(state, :stopped)
   end
 
   defp stop_by_force(state), do: Ending.stopped(state)

@@ -1,0 +1,109 @@
+defmodule Pyre.Agent.Watch do
+  @moduledoc false
+
+  # Watches the running message, and cancels it: its caller gave up or died, or it runs past its deadline or the limit.
+  # Runs in the agent's process. Only messages that run long are watched, so that the short ones don't pay for it.
+
+  alias Pyre.{Error, Instance, Mailbox, Worker}
+
+  # A message that runs this long is looked at, again and again.
+  @look_ms 1_000
+  # How long after its deadline a call is cancelled from here, where its caller has not done so.
+  @grace_ms 250
+
+  @doc "A message that begins to run."
+  @spec begin(map()) :: map()
+  def begin(message), do: Map.put(message, :watch_at, Instance.now_ms() + @look_ms)
+
+  @doc "How long until the next look."
+  @spec patience(Pyre.Agent.t()) :: non_neg_integer()
+  def patience(%{running: %{watch_at: at}}) when is_integer(at), do: max(at - Instance.now_ms(), 0)
+  def patience(_state), do: @look_ms
+
+  @doc "Looks at the running message."
+  @spec look(Pyre.Agent.t()) :: Pyre.Agent.t()
+  def look(%{running: nil} = state), do: state
+  def look(%{running: %{cancelled: true} = message} = state), do: %{state | running: begin(message)}
+
+  def look(%{running: message} = state) do
+    message = message |> Map.put_new(:since, Instance.now_ms() - @look_ms) |> begin()
+    state = watch_caller(message, %{state | running: message})
+    if overdue?(message, state.instance.config), do: cancel(state, :timeout), else: state
+  end
+
+  defp watch_caller(%{reply_to: {:caller, _ref, _alias, pid}}, %{watch: nil} = state),
+    do: %{state | watch: Process.monitor(pid)}
+
+  defp watch_caller(_message, state), do: state
+
+  defp overdue?(%{deadline: deadline}, _config) when deadline > 0,
+    do: Instance.now_ms() > deadline + @grace_ms
+
+  defp overdue?(%{kind: :on_start}, _config), do: false
+
+  defp overdue?(%{reply_to: nil, since: since}, %{max_runtime: limit}) when is_integer(limit),
+    do: Instance.now_ms() - since > limit
+
+  defp overdue?(_message, _config), do: false
+
+  @doc "Nothing is watched any more."
+  @spec forget(Pyre.Agent.t()) :: Pyre.Agent.t()
+  def forget(%{watch: nil} = state), do: state
+
+  def forget(%{watch: monitor} = state) do
+    Process.demonitor(monitor, [:flush])
+    %{state | watch: nil}
+  end
+
+  @doc "The caller of the running message died."
+  @spec caller_down(Pyre.Agent.t()) :: Pyre.Agent.t()
+  def caller_down(%{running: %{}} = state), do: cancel(%{state | watch: nil}, :timeout)
+  def caller_down(state), do: %{state | watch: nil}
+
+  @doc "The caller of a message gave up. Whichever of its cancel and the commit is handled first has won."
+  @spec caller_gave_up(Pyre.Agent.t(), Mailbox.key()) :: Pyre.Agent.t()
+  def caller_gave_up(%{running: %{key: key} = message} = state, key) when not is_map_key(message, :cancelled),
+    do: cancel(state, :timeout)
+
+  def caller_gave_up(%{instance: instance, id: id} = state, key) do
+    with %{} = message <- Mailbox.get(instance, key),
+         true <- Mailbox.withdraw(instance, id, key),
+         do: expire(state, message)
+
+    state
+  end
+
+  @doc "Cancels the running message, and tells its caller why."
+  @spec cancel(Pyre.Agent.t(), :timeout | :stopped) :: Pyre.Agent.t()
+  def cancel(%{running: message, worker: {_no, worker}} = state, why) do
+    Mailbox.reply(message.reply_to, 1, cancelled(why, message, state))
+    Worker.cancel(worker, message.key, self())
+    forget(%{state | running: message |> Map.put(:cancelled, true) |> Map.put(:reply_to, nil)})
+  end
+
+  defp cancelled(:timeout, message, state) do
+    Error.new(
+      :timeout,
+      "handler #{state.class}.#{message.handler} of agent #{inspect(state.id)} did not end in time; it was cancelled, its changes were rolled back",
+      %{committed: false}
+    )
+  end
+
+  defp cancelled(:stopped, _message, state),
+    do: Error.new(:stopped, "the agent #{inspect(state.id)} was stopped while the message ran")
+
+  @doc "Tells the caller of a message that its deadline passed before it ran."
+  @spec expire(Pyre.Agent.t(), Mailbox.t()) :: term()
+  def expire(state, message) do
+    Instance.count(state.instance, :expired)
+
+    Mailbox.reply(
+      message.reply_to,
+      1,
+      Error.new(
+        :deadline,
+        "the deadline passed while the message was waiting in the mailbox of #{inspect(state.id)}; it did not run"
+      )
+    )
+  end
+end
