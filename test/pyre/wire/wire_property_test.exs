@@ -5,7 +5,8 @@ unless proper? do
 end
 
 defmodule Pyre.Wire.PropertyTest do
-  use ExUnit.Case, async: true
+  # Alone, since it counts the atoms of the whole node.
+  use ExUnit.Case, async: false
 
   @compile {:no_warn_undefined, [:proper, :proper_gen, :proper_types]}
   @moduletag :property
