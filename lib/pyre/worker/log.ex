@@ -78,6 +78,7 @@ defmodule Pyre.Worker.Log do
 
   def handle_info({:tcp_closed, socket}, state), do: {:noreply, close(state, socket)}
   def handle_info({:tcp_error, socket, _reason}, state), do: {:noreply, close(state, socket)}
+  def handle_info(:tell_suppressed, state), do: {:noreply, tell_suppressed(state)}
 
   ## Helpers
 
@@ -190,6 +191,8 @@ defmodule Pyre.Worker.Log do
       Logger.log(level, message, [worker: state.worker, pyre: state.instance.name] ++ metadata)
       %{state | lines: state.lines + 1}
     else
+      # Told a second later at the latest, also where no line follows.
+      _timer = state.suppressed == 0 && Process.send_after(self(), :tell_suppressed, 1_000)
       %{state | suppressed: state.suppressed + 1}
     end
   end
@@ -199,7 +202,8 @@ defmodule Pyre.Worker.Log do
   defp tell_suppressed(state) do
     Logger.warning(
       "worker #{state.worker}: #{state.suppressed} log lines left out, more than #{@lines_per_second} in a second",
-      worker: state.worker
+      worker: state.worker,
+      pyre: state.instance.name
     )
 
     count_dropped(%{state | suppressed: 0}, state.suppressed)
