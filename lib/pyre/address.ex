@@ -70,8 +70,9 @@ defmodule Pyre.Address do
       status > 2 ->
         refuse(instance, id, size, {:closed, Map.fetch!(@names, status)})
 
+      # What others have counted in and will count out again, since they are refused too, is not told.
       room == :bounded and (count > max_count or too_many_bytes?(instance, bytes, size)) ->
-        refuse(instance, id, size, {:overloaded, count - 1, bytes - size})
+        refuse(instance, id, size, {:overloaded, min(count - 1, max_count), bytes - size})
 
       true ->
         {:ok, handle, seq}

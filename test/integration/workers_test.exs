@@ -54,15 +54,6 @@ defmodule Pyre.Integration.WorkersTest do
       assert_logged("careful")
     end
 
-    test "of 50 MB is bounded: the writer waits, the BEAM doesn't grow", %{pyre: pyre, id: id} do
-      before = :erlang.memory(:total)
-      assert Pyre.call(pyre, id, :flood, %{megabytes: 50}, timeout: 20_000) == {:ok, "done"}
-      assert :erlang.memory(:total) - before < 100_000_000
-      assert {:warning, _text, _meta} = assert_logged("log lines left out")
-      eventually(fn -> Pyre.info(pyre).counters.log_lines_dropped > 1_000 end)
-      assert [%{deaths: 0}] = Pyre.workers(pyre)
-    end
-
     test "is empty input for whoever reads standard input", %{pyre: pyre, id: id} do
       assert Pyre.call(pyre, id, :read_input) == {:ok, 0}
     end
