@@ -17,6 +17,8 @@ defmodule BridgeBench do
 
   @wanted_ratio 0.35
   @wanted_added_us 60
+  # Of all cores: with more of them busy with other programs, the figures are those of another machine.
+  @quiet_share 0.1
 
   def run(rounds) do
     Logger.configure(level: :error)
@@ -185,11 +187,20 @@ defmodule BridgeBench do
     One worker, #{@agents} agents, no core pinned; each call changes the agent's state of 40 bytes and commits it:
 
     #{Report.table(["callers", "ours, calls/s", "floor, calls/s", "ratio", "interpreter, µs of CPU a call", "BEAM", "BEAM at the floor", "cores busy with others"], Enum.map(load, &load_cells/1))}
-    One caller, after the other:
+    #{quiet(load)}One caller, one call after the other:
 
     #{Report.table(["all threads pinned", "ours p50, µs", "p99", "floor p50, µs", "p99", "added at p50"], Enum.map(alone, &alone_cells/1))}
     #{wanted(load, alone)}
     """
+  end
+
+  defp quiet(load) do
+    others = load |> Enum.map(& &1.cores_used_by_others.median) |> Enum.max()
+
+    if others > @quiet_share * System.schedulers_online(),
+      do:
+        "Other programs used up to #{Float.round(others, 1)} cores meanwhile: read the ratios with care, and the absolute figures not at all.\n\n",
+      else: ""
   end
 
   defp load_cells(row) do

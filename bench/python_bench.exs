@@ -50,7 +50,8 @@ defmodule PythonBench do
     [median, least, p99] = Enum.map(figures, &String.to_float/1)
 
     [
-      name: name |> String.replace_prefix("test_", "") |> String.replace("_", " "),
+      name:
+        name |> String.replace_prefix("test_", "") |> String.replace("_", " ") |> String.replace("[", " ["),
       median_us: median,
       least_us: least,
       p99_us: p99
