@@ -11,7 +11,7 @@ defmodule Bench.Machine do
       cpu: cpu(),
       cpus: System.schedulers_online(),
       memory_mb: div(meminfo("MemTotal"), 1_024),
-      kernel: first_line("/proc/sys/kernel/osrelease"),
+      kernel: "/proc/sys/kernel/osrelease" |> first_line() |> String.split("-") |> hd(),
       otp:
         "#{System.otp_release()} (erts #{:erlang.system_info(:version)}, #{:erlang.system_info(:emu_flavor)})",
       elixir: System.version(),
