@@ -47,6 +47,7 @@ defmodule Pyre.Drain do
     Mailbox.refuse_all(instance, error)
     wait(fn -> Mailbox.running_count(instance) == 0 end, until)
     run_on_stop(instance, until)
+    Mailbox.abandon_all(instance, cut(instance))
 
     case Mailbox.refuse_all(instance, error) do
       0 ->
@@ -57,6 +58,15 @@ defmodule Pyre.Drain do
           pyre: instance.name
         )
     end
+  end
+
+  defp cut(instance) do
+    Error.new(
+      :agent_down,
+      "the instance #{inspect(instance.name)} was shut down while the message ran, " <>
+        "and did not wait longer than its :drain_timeout of #{instance.config.drain_timeout} ms",
+      %{begun: true}
+    )
   end
 
   defp run_on_stop(instance, until) do

@@ -114,6 +114,10 @@ defmodule Pyre.Instance do
   @spec get(atom()) :: t() | nil
   def get(name), do: :persistent_term.get({__MODULE__, name}, nil)
 
+  @doc "Do its tables still exist?"
+  @spec there?(t()) :: boolean()
+  def there?(%__MODULE__{agents: agents}), do: :ets.info(agents, :id) != :undefined
+
   @doc "A number that no other agent of the instance has or had."
   @spec next_handle(t()) :: pos_integer()
   def next_handle(%__MODULE__{flags: flags}), do: :atomics.add_get(flags, @handle, 1)

@@ -225,6 +225,19 @@ defmodule Pyre.Mailbox do
     )
   end
 
+  @doc "Answers every call that still runs, in all mailboxes, whatever becomes of it."
+  @spec abandon_all(Instance.t(), Error.t()) :: :ok
+  def abandon_all(instance, error) do
+    :ets.foldl(
+      fn row, :ok ->
+        if elem(row, 1) > 0, do: row |> to_map() |> Map.fetch!(:reply_to) |> reply(1, error)
+        :ok
+      end,
+      :ok,
+      instance.mailbox
+    )
+  end
+
   @doc "Empties a mailbox: the messages that nobody has claimed, in order."
   @spec sweep(Instance.t(), Address.id(), pos_integer()) :: [t()]
   def sweep(instance, id, handle) do

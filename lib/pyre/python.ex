@@ -64,7 +64,8 @@ defmodule Pyre.Python do
       :exit_status,
       :hide,
       {:busy_limits_port, {4_194_304, 16_777_216}},
-      args: ["-c", ~S(exec "$@" 2>>"$PYRE_STDERR"), "pyre" | command],
+      # The first redirection is for the complaint about the second, where the instance ends meanwhile.
+      args: ["-c", ~S(exec "$@" 2>/dev/null 2>>"$PYRE_STDERR"), "pyre" | command],
       env: environment(env, [{"PYRE_RECORDER", recorder}, {"PYRE_LOG", log}, {"PYRE_STDERR", stderr}])
     ]
   end

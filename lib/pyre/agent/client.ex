@@ -10,6 +10,8 @@ defmodule Pyre.Agent.Client do
   # How long the agent's process has to say what became of a message that was given up.
   @verdict_ms 250
   @small_bytes 4_096
+  # How often one who waits long looks whether the instance is still there. A monitor would cost every call.
+  @look_ms 1_000
 
   @doc "Sends a message and waits for its answer."
   @spec call(Instance.t(), String.t(), Mailbox.kind(), binary(), term(), timeout()) ::
@@ -25,7 +27,7 @@ defmodule Pyre.Agent.Client do
         receive do
           {^ref, status, body} -> status |> Body.to_result(own(body))
         after
-          timeout -> give_up(instance, id, key, {ref, alias, timeout})
+          min(timeout, @look_ms) -> wait_on(instance, {id, key}, {ref, alias, timeout}, deadline)
         end
 
       {:error, error} ->
@@ -38,6 +40,40 @@ defmodule Pyre.Agent.Client do
   @spec deadline(timeout()) :: non_neg_integer()
   def deadline(:infinity), do: 0
   def deadline(timeout) when is_integer(timeout), do: max(Instance.now_ms() + timeout, 1)
+
+  defp wait_on(instance, {id, key} = message, {ref, alias, _timeout} = waiting, deadline) do
+    left = left(deadline)
+
+    cond do
+      not Instance.there?(instance) -> ended(instance, alias)
+      left == 0 -> give_up(instance, id, key, waiting)
+      true -> wait_on(instance, message, waiting, deadline, min(left, @look_ms), ref)
+    end
+  end
+
+  defp wait_on(instance, message, waiting, deadline, pause, ref) do
+    receive do
+      {^ref, status, body} -> Body.to_result(status, own(body))
+    after
+      pause -> wait_on(instance, message, waiting, deadline)
+    end
+  end
+
+  @doc "How long it is until a deadline."
+  @spec left(non_neg_integer()) :: timeout()
+  def left(0), do: :infinity
+  def left(deadline), do: max(deadline - Instance.now_ms(), 0)
+
+  defp ended(instance, alias) do
+    :erlang.unalias(alias)
+
+    {:error,
+     Error.new(
+       :agent_down,
+       "the instance #{inspect(instance.name)} ended before the message was answered",
+       %{begun: :unknown}
+     )}
+  end
 
   # A small reply is a part of a frame with many others, which it would keep alive.
   defp own(body) when is_binary(body) and byte_size(body) < @small_bytes, do: :binary.copy(body)

@@ -17,10 +17,10 @@ defmodule Pyre.Worker.Run do
 
   # A function that had not begun when its worker died did nothing: it is sent to the next.
   defp attempt(instance, function, deadline, timeout) do
-    with {:ok, worker} <- pick(instance, left(deadline)),
+    with {:ok, worker} <- pick(instance, Client.left(deadline)),
          {:error, %Error{kind: :worker_down, details: %{begun: false}}} = lost <-
            run(instance, worker, function, deadline, timeout) do
-      if left(deadline) == 0, do: lost, else: attempt(instance, function, deadline, timeout)
+      if Client.left(deadline) == 0, do: lost, else: attempt(instance, function, deadline, timeout)
     end
   end
 
@@ -29,11 +29,8 @@ defmodule Pyre.Worker.Run do
     Pool.leave(instance, worker)
     ref = :erlang.monitor(:process, pid, alias: :reply_demonitor)
     Worker.run(pid, {ref, ref}, module, function, args, deadline)
-    await(pid, ref, left(deadline), timeout)
+    await(pid, ref, Client.left(deadline), timeout)
   end
-
-  defp left(0), do: :infinity
-  defp left(deadline), do: max(deadline - Instance.now_ms(), 0)
 
   defp pick(instance, timeout) do
     cond do
