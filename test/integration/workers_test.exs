@@ -43,7 +43,7 @@ defmodule Pyre.Integration.WorkersTest do
       assert Pyre.call(pyre, id, :by_logging, %{text: "a thing"}) == {:ok, nil}
       assert {:error, text, meta} = assert_logged("it said a thing")
       assert text =~ "it said a thing"
-      assert %{agent_id: "n", handler: "by_logging", python_logger: "a.library"} = meta
+      assert %{agent_id: "n", handler: "by_logging", python_logger: "some.package"} = meta
       assert Pyre.call(pyre, id, :by_logging_exception, %{text: "odd"}) == {:ok, nil}
       assert {:error, text, _meta} = assert_logged("caught")
       assert text =~ "KeyError: 'odd'"
