@@ -65,7 +65,11 @@ defmodule Pyre.Faults.ProcessesKilledTest do
     end
 
     test "the supervisor of all partitions comes back with all agents", %{pyre: pyre, ids: ids} do
+      before = for id <- ids, do: Pyre.whereis(pyre, id)
       kill(fn -> child(pyre, Pyre.Agent.Supervisor) end)
+
+      # The agents learn of it a little later; a call that one of them has begun until then is rightly `agent_down`.
+      eventually(fn -> not Enum.any?(before, &(&1 && Process.alive?(&1))) end)
       assert_all_answer(pyre, ids)
     end
   end

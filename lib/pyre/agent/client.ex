@@ -62,7 +62,7 @@ defmodule Pyre.Agent.Client do
   @doc "How long it is until a deadline."
   @spec left(non_neg_integer()) :: timeout()
   def left(0), do: :infinity
-  def left(deadline), do: max(deadline - Instance.now_ms(), 0)
+  def left(deadline) when is_integer(deadline), do: max(deadline - Instance.now_ms(), 0)
 
   defp ended(instance, alias) do
     :erlang.unalias(alias)
