@@ -10,6 +10,8 @@ defmodule Pyre.State do
   alias Pyre.Instance
 
   @directory_mode 0o700
+  @remove_attempts 100
+  @pause_ms 10
 
   @spec start_link(map()) :: GenServer.on_start()
   def start_link(config), do: GenServer.start_link(__MODULE__, config)
@@ -28,10 +30,27 @@ defmodule Pyre.State do
   @impl GenServer
   def terminate(_reason, instance) do
     Instance.retract(instance.name)
-    File.rm_rf(instance.directory)
+    remove(instance.directory, @remove_attempts)
   end
 
   ## Helpers
+
+  # An interpreter that the reaper is just killing may still make a file there.
+  defp remove(directory, attempts) do
+    _removed = File.rm_rf(directory)
+
+    if attempts > 1 and File.exists?(directory) do
+      pause()
+      remove(directory, attempts - 1)
+    end
+  end
+
+  defp pause do
+    receive do
+    after
+      @pause_ms -> :ok
+    end
+  end
 
   defp build(config) do
     %Instance{

@@ -47,7 +47,7 @@ defmodule Pyre.Case do
     name = :"pyre_#{System.unique_integer([:positive])}"
     if log?, do: LogProbe.attach(name)
     defaults = [name: name, agents: fixture("agents"), workers: 1, drain_timeout: 500]
-    start_supervised!({Pyre, Keyword.merge(defaults, opts)}, id: name)
+    start_supervised!({Pyre, Keyword.merge(defaults, opts)}, id: name, restart: :temporary)
     %{directory: directory} = Instance.get(name)
     on_exit(fn -> assert_nothing_left(directory) end)
     name
@@ -60,7 +60,10 @@ defmodule Pyre.Case do
   rescue
     error in ExUnit.AssertionError ->
       left = for os_pid <- OSProcess.with_environment(directory), do: OSProcess.command(os_pid)
-      reraise error, [message: "left over: #{inspect(left)}; #{error.message}"], __STACKTRACE__
+
+      reraise ExUnit.AssertionError,
+              [message: "left over: #{inspect(left)}; #{error.message}"],
+              __STACKTRACE__
   end
 
   @doc "Starts an agent with an id of its own, and gives the id."
