@@ -41,9 +41,7 @@ defmodule Pyre.Faults.WorkerStartTest do
     test "#{fixture}: the interpreter is replaced, and the BEAM's memory and atoms stay as they were" do
       {atoms, memory} = {:erlang.system_info(:atom_count), :erlang.memory(:total)}
       pyre = boot(unquote(to_string(fixture)))
-      os_pid = eventually(fn -> hd(Pyre.workers(pyre)).os_pid end)
       eventually(fn -> hd(Pyre.workers(pyre)).deaths >= @retried end)
-      assert_os_pid_exited(os_pid)
       assert start_error(pyre).message =~ unquote(reason)
       # Other tests run at the same time; the announced sizes are gigabytes.
       assert :erlang.memory(:total) - memory < 500_000_000

@@ -75,6 +75,8 @@ defmodule Pyre.Integration.AgentsTest do
     {:ok, "a"} = Pyre.start_agent(pyre, "Journal", id: "a", meta: %{team: 1}, restart: :temporary)
     {:ok, "b"} = Pyre.start_agent(pyre, "Echo", id: "b")
     {:ok, 1} = Pyre.call(pyre, "a", :append, %{entry: 1})
+    # A message leaves the mailbox after it is answered.
+    eventually(fn -> match?({:ok, %{mailbox: 0}}, Pyre.info(pyre, "a")) end)
 
     assert {:ok, %{id: "a", class: "Journal", status: :running, revision: 1, restarts: 0, worker: 1} = info} =
              Pyre.info(pyre, "a")
