@@ -28,6 +28,10 @@ defmodule Pyre.Agent do
   # Short, since a burst over many agents would else keep all their heaps at once.
   @idle_ms 20
 
+  # What a sleeping process knows of itself, as one small integer.
+  @active 1
+  @interleaves 2
+
   @empty_map <<0x80>>
 
   defstruct [
@@ -199,34 +203,35 @@ defmodule Pyre.Agent do
 
   defp idle(state), do: state |> Watch.look() |> loop()
 
-  # Most agents sleep most of the time, so what they hold then is what a machine full of them costs.
+  # Most agents sleep most of the time, so what they hold then is what a machine full of them costs: one flat tuple.
   defp hibernate(state) do
+    {worker_no, worker_pid} = state.worker || {nil, nil}
+
     asleep =
-      {state.instance, state.id, state.handle, state.class, state.parent, state.worker, state.epoch,
-       state.active?, state.interleaves?}
+      {state.instance, state.id, state.handle, state.class, state.parent, worker_no, worker_pid, state.epoch,
+       flags(state)}
 
     :erlang.hibernate(__MODULE__, :wake, [asleep])
   end
 
   @doc false
-  @spec wake(
-          {Instance.t(), String.t(), pos_integer(), String.t(), pid(), Pool.worker() | nil, integer(),
-           boolean(), boolean()}
-        ) ::
-          no_return()
-  def wake({instance, id, handle, class, parent, worker, epoch, active?, interleaves?}) do
+  @spec wake(tuple()) :: no_return()
+  def wake({instance, id, handle, class, parent, worker_no, worker_pid, epoch, flags}) do
     loop(%__MODULE__{
       instance: instance,
       id: id,
       handle: handle,
       class: class,
       parent: parent,
-      worker: worker,
+      worker: worker_no && {worker_no, worker_pid},
       epoch: epoch,
-      active?: active?,
-      interleaves?: interleaves?
+      active?: flags in [@active, @active + @interleaves],
+      interleaves?: flags >= @interleaves
     })
   end
+
+  defp flags(state),
+    do: if(state.active?, do: @active, else: 0) + if(state.interleaves?, do: @interleaves, else: 0)
 
   ## Messages
 

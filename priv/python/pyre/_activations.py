@@ -1,60 +1,96 @@
-"""Agents' objects: made from the committed state when the first message comes, dropped, and counted."""
+"""Agents' objects: made from the committed state when the first message comes, dropped, and counted.
+
+An activation is the agent's own object: what the runtime keeps of it lies in slots of the object, under names that no
+user's attribute has. There are tens of thousands of them in an interpreter, and an object beside each would cost as
+much as a small state does.
+"""
 
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from pyre._handlers import AgentClass
 
-__all__ = ["DROPPED", "HELD", "LEAVING", "Activation", "Activations"]
-
-# How far an activation is let go of: not at all, by us, or by a DROP that is to be confirmed.
-HELD, LEAVING, DROPPED = range(3)
+__all__ = ["UNMADE", "Activation", "Activations", "activate", "commit", "materialise", "snapshot"]
 
 EVICTED_SHARE = 16  # one sixteenth at a time, so that not every new one evicts
+UNMADE: Any = type("Unmade", (), {"__slots__": ()})()  # stands in `state` until the first message needs it
 
 
 class Activation:
-    """One agent in this interpreter. Its object is made late: until then only bytes are held."""
+    """The runtime's part of an agent's object. It has no methods: every public name is the user's."""
 
-    __slots__ = ("agent", "args", "committed", "epoch", "id", "kind", "leaving", "running")
+    __slots__ = (
+        "__pyre_committed__",
+        "__pyre_epoch__",
+        "__pyre_origin__",
+        "__pyre_running__",
+        "id",
+        "state",
+    )
 
-    def __init__(self, epoch: int, kind: AgentClass, id: str, committed: bytes, args: bytes) -> None:  # noqa: A002
-        """Keep what the BEAM sent; no user code runs."""
-        self.epoch = epoch
-        self.kind = kind
-        self.id = id
-        self.committed = committed
-        self.args: bytes | None = args
-        self.agent: Any = None
-        self.running = 0
-        self.leaving = HELD
+    __pyre_class__: ClassVar[AgentClass]
 
-    def materialise(self) -> Any:  # noqa: ANN401
-        """Make the agent's object. Runs user code: State's validators and the class's __init__."""
-        agent: Any = self._made(self.kind.kind)
-        agent.state = self._state()
-        if type(agent).__init__ is not object.__init__:
-            agent.__init__()
-        self.agent = agent
-        return agent
+    # A hash of the state's committed bytes, to tell whether a state has changed without keeping all its bytes; None
+    # before the first commit. CPython's is keyed anew in each interpreter, so nobody can make two states collide.
+    __pyre_committed__: int | None
+    __pyre_epoch__: int
+    # (committed bytes, start arguments): what the state is made from. None once it is made, unless the class has
+    # interleaving handlers, which need what was committed last.
+    __pyre_origin__: tuple[bytes, bytes] | None
+    __pyre_running__: int
+    id: str
+    state: Any
 
-    def snapshot(self) -> Any:  # noqa: ANN401
-        """Make a read-only object from what was committed last, for a handler that runs beside others."""
-        agent = self._made(self.kind.snapshot_kind)
-        object.__setattr__(agent, "state", self.kind.state.freeze(self._state()))
-        return agent
 
-    def _made(self, kind: type) -> Any:  # noqa: ANN401
-        agent: Any = object.__new__(kind)
-        object.__setattr__(agent, "id", self.id)
-        return agent
+def activate(kind: AgentClass, epoch: int, id: str, committed: bytes, args: bytes) -> Activation:  # noqa: A002
+    """Keep what the BEAM sent; no user code runs."""
+    activation: Activation = object.__new__(kind.kind)
+    activation.id = id
+    activation.state = UNMADE
+    activation.__pyre_committed__ = hash(committed) if committed else None
+    activation.__pyre_epoch__ = epoch
+    activation.__pyre_origin__ = (committed, args)
+    activation.__pyre_running__ = 0
+    return activation
 
-    def _state(self) -> Any:  # noqa: ANN401
-        state = self.kind.state
-        return state.load(self.committed) if self.committed else state.start(self.args or b"")
+
+def materialise(activation: Any) -> None:  # noqa: ANN401
+    """Make the agent's state. Runs user code: State's validators and the class's __init__."""
+    kind = activation.__pyre_class__
+    activation.state = _state(activation)
+    if type(activation).__init__ is not object.__init__:
+        try:
+            activation.__init__()
+        except BaseException:
+            activation.state = UNMADE
+            raise
+    if not kind.interleaves:
+        activation.__pyre_origin__ = None
+
+
+def snapshot(activation: Activation) -> Any:  # noqa: ANN401
+    """Make a read-only object from what was committed last, for a handler that runs beside others."""
+    kind = activation.__pyre_class__
+    agent: Any = object.__new__(kind.snapshot_kind)
+    object.__setattr__(agent, "id", activation.id)
+    object.__setattr__(agent, "state", kind.state.freeze(_state(activation)))
+    return agent
+
+
+def commit(activation: Activation, data: bytes) -> None:
+    """Take note of what is committed now."""
+    activation.__pyre_committed__ = hash(data)
+    if activation.__pyre_origin__ is not None:
+        activation.__pyre_origin__ = (data, b"")
+
+
+def _state(activation: Activation) -> Any:  # noqa: ANN401
+    state = activation.__pyre_class__.state
+    committed, args = activation.__pyre_origin__ or (b"", b"")
+    return state.load(committed) if committed else state.start(args)
 
 
 class Activations:
@@ -65,7 +101,9 @@ class Activations:
         self._max = max_activations
         self.crowd = max_activations // 2  # from here on the order of use is kept
         self.held: dict[int, Activation] = {}
-        self._leaving: dict[tuple[int, int], Activation] = {}
+        # Let go of, but something of them still runs; and those of them whose DROP is to be confirmed at the end.
+        self.leaving: dict[tuple[int, int], Activation] = {}
+        self.dropped: set[tuple[int, int]] = set()
         self.turn = 0
         self.get = self.held.get
 
@@ -88,22 +126,24 @@ class Activations:
     def remove(self, handle: int) -> Activation | None:
         """Let go of one; what still runs of it is remembered until it has ended."""
         activation = self.held.pop(handle, None)
-        if activation is not None and activation.running:
-            activation.leaving = LEAVING
-            self._leaving[handle, activation.epoch] = activation
+        if activation is not None and activation.__pyre_running__:
+            self.leaving[handle, activation.__pyre_epoch__] = activation
         return activation
 
-    def leaving(self, handle: int, epoch: int) -> Activation | None:
-        """Find one that was let go of, but of which something still runs."""
-        return self._leaving.get((handle, epoch))
-
-    def forget(self, handle: int, epoch: int) -> None:
-        """Nothing of it runs any more."""
-        self._leaving.pop((handle, epoch), None)
+    def left(self, handle: int, activation: Activation) -> bool:
+        """Forget one that was let go of when nothing of it runs any more; tells whether its DROP waits for that."""
+        key = (handle, activation.__pyre_epoch__)
+        if activation.__pyre_running__ or self.leaving.get(key) is not activation:
+            return False
+        del self.leaving[key]
+        if key not in self.dropped:
+            return False
+        self.dropped.remove(key)
+        return True
 
     def _evict(self) -> None:
         # In the order of their last use, the newest being the last; what runs stays.
-        idle = (handle for handle, held in self.held.items() if not held.running)
+        idle = (handle for handle, held in self.held.items() if not held.__pyre_running__)
         count = min(len(self.held) // EVICTED_SHARE + 1, len(self.held) - 1)
         for handle in list(itertools.islice(idle, count)):
             del self.held[handle]

@@ -12,7 +12,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pyre import _wire, errors
-from pyre._activations import DROPPED, Activation, Activations
+from pyre._activations import Activation, Activations, activate
 from pyre._failure import own_body
 from pyre._handlers import AgentClass, HandlerSpec, compile_function
 from pyre._message import CURRENT, FunctionRun, Message
@@ -114,21 +114,21 @@ class Dispatcher:
             return
         if self._unusable:
             self._unusable.pop(handle, None)
-        self.activations.put(handle, Activation(epoch, kind, id_.decode(), state, args))
+        self.activations.put(handle, activate(kind, epoch, id_.decode(), state, args))
 
     def _deliver(self, envelope: tuple[Any, ...]) -> None:
         _, number, handle, epoch, kind, name, args, deadline_ms, extra = envelope
         activation = self.activations.get(handle)
-        if activation is None or activation.epoch != epoch:
+        if activation is None or activation.__pyre_epoch__ != epoch:
             self._answer_unheld(number, handle, epoch)
             return
-        spec = activation.kind.handlers.get(name) if kind < ON_START else _hook(activation, kind)
+        spec = activation.__pyre_class__.handlers.get(name) if kind < ON_START else _hook(activation, kind)
         if spec is None:
             self._answer(number, _wire.STATUS_REFUSED, _unknown_handler(activation, name))
             return
         if len(self.activations.held) > self.activations.crowd:
             self.activations.use(handle, activation)
-        activation.running += 1
+        activation.__pyre_running__ += 1
         deadline_ns = deadline_ms * NS_PER_MS + self._offset_ns if deadline_ms else 0
         message = Message(self, number, handle, activation, spec, args, deadline_ns, extra)
         self.running[number] = message
@@ -161,13 +161,13 @@ class Dispatcher:
         _, handle, epoch = envelope
         self._unusable.pop(handle, None)
         held = self.activations.get(handle)
-        if held is not None and held.epoch == epoch:
+        if held is not None and held.__pyre_epoch__ == epoch:
             self.activations.remove(handle)
-        leaving = self.activations.leaving(handle, epoch)
+        leaving = self.activations.leaving.get((handle, epoch))
         if leaving is None:
             self.emit((_wire.OP_DROPPED, handle, epoch))
             return
-        leaving.leaving = DROPPED
+        self.activations.dropped.add((handle, epoch))
         for message in [m for m in self.running.values() if m.activation is leaving]:
             message.cancel()
 
@@ -195,28 +195,26 @@ class Dispatcher:
         if activation is not None:
             if status:
                 self._let_go(message, status)
-            activation.running -= 1
-            if activation.leaving:
+            activation.__pyre_running__ -= 1
+            if self.activations.leaving:
                 self._left(message.handle, activation)
 
     def hold(self, message: Message) -> None:
         """Take note that a thread works for the message's activation."""
         if message.activation is not None:
-            message.activation.running += 1
+            message.activation.__pyre_running__ += 1
 
     def release(self, message: Message) -> None:
         """Take note that a thread let go of the message's activation."""
         activation = message.activation
         if activation is not None:
-            activation.running -= 1
-            if activation.leaving:
+            activation.__pyre_running__ -= 1
+            if self.activations.leaving:
                 self._left(message.handle, activation)
 
     def _left(self, handle: int, activation: Activation) -> None:
-        if not activation.running:
-            self.activations.forget(handle, activation.epoch)
-            if activation.leaving == DROPPED:
-                self.emit((_wire.OP_DROPPED, handle, activation.epoch))
+        if self.activations.left(handle, activation):
+            self.emit((_wire.OP_DROPPED, handle, activation.__pyre_epoch__))
 
     def _let_go(self, message: Message, status: int) -> None:
         # A handler that ran on a snapshot spoiled nothing, unless the whole agent restarts.
@@ -256,14 +254,16 @@ class Dispatcher:
 
 
 def _hook(activation: Activation, kind: int) -> HandlerSpec:
-    hook = activation.kind.on_start if kind == _wire.KIND_ON_START else activation.kind.on_stop
-    return hook or activation.kind.no_hook
+    agent_class = activation.__pyre_class__
+    hook = agent_class.on_start if kind == _wire.KIND_ON_START else agent_class.on_stop
+    return hook or agent_class.no_hook
 
 
 def _unknown_handler(activation: Activation, name: bytes) -> bytes:
-    known = ", ".join(sorted(spec.name for spec in activation.kind.handlers.values())) or "none"
+    agent_class = activation.__pyre_class__
+    known = ", ".join(sorted(spec.name for spec in agent_class.handlers.values())) or "none"
     text = name.decode(errors="backslashreplace")
-    return own_body(errors.UnknownHandler(f"{activation.kind.name} has no handler {text!r} (it has: {known})"))
+    return own_body(errors.UnknownHandler(f"{agent_class.name} has no handler {text!r} (it has: {known})"))
 
 
 def _owned_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:  # noqa: ANN401

@@ -85,6 +85,7 @@ class AgentClass:
     state: StateKind
     autostart: list[list[Any]]
     snapshot_kind: type[Agent]
+    interleaves: bool
 
     def outline(self) -> dict[str, Any]:
         """Describe it for READY."""
@@ -108,7 +109,7 @@ def compile_agent(kind: type[Agent], file: str, resource_types: Mapping[Any, str
     handlers = [
         _compile(kind, function, options, state, resource_types) for function, options in _marked_functions(kind)
     ]
-    return AgentClass(
+    compiled = AgentClass(
         name=kind.__name__,
         kind=kind,
         file=file,
@@ -119,7 +120,10 @@ def compile_agent(kind: type[Agent], file: str, resource_types: Mapping[Any, str
         state=state,
         autostart=_autostart(kind),
         snapshot_kind=_snapshot_kind(kind),
+        interleaves=any(spec.options.interleave for spec in handlers),
     )
+    kind.__pyre_class__ = compiled
+    return compiled
 
 
 def _state_kind(kind: type[Agent]) -> StateKind:

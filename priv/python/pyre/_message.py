@@ -17,6 +17,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyre import _wire, errors
+from pyre._activations import UNMADE, commit, materialise, snapshot
 from pyre._body import unpack
 from pyre._convert import pack
 from pyre._failure import failure_body, own_body, rejection_body
@@ -182,8 +183,8 @@ class Message:
         self.args = b""
         self.dispatcher.words[BEGUN] = self.number
         CURRENT.set(self)
-        agent = self.activation.agent
-        if agent is None or spec.options.interleave:
+        agent = self.activation
+        if agent.state is UNMADE or spec.options.interleave:
             agent = self._agent()
         return spec.start(agent, self, args)
 
@@ -193,11 +194,14 @@ class Message:
     def _agent(self) -> Any:  # noqa: ANN401
         activation = self.activation
         try:
-            return activation.snapshot() if self.spec.options.interleave else activation.materialise()
+            if self.spec.options.interleave:
+                return snapshot(activation)
+            materialise(activation)
         except errors.PyreError as exc:
             raise _Answered(_wire.STATUS_UNUSABLE, own_body(exc)) from None
         except BaseException as exc:  # noqa: BLE001  # validators and __init__ are the user's
             raise _Answered(_wire.STATUS_UNUSABLE, failure_body(exc)) from None
+        return activation
 
     # --- The end ---
 
@@ -208,10 +212,10 @@ class Message:
             write = self.spec.write_state
             if write is not None:
                 activation = self.activation
-                data = write(activation.agent.state)
-                if data != activation.committed:
-                    state = activation.committed = data
-                    activation.args = None
+                data = write(activation.state)
+                if hash(data) != activation.__pyre_committed__:
+                    state = data
+                    commit(activation, data)
         except errors.PyreError as exc:
             self._finish(_wire.STATUS_FAILED, own_body(exc))
         except BaseException as exc:  # noqa: BLE001  # a property or validator of the user's
@@ -288,7 +292,7 @@ class Message:
     @property
     def class_name(self) -> str:
         """The name of the agent's class."""
-        return self.activation.kind.name
+        return self.activation.__pyre_class__.name
 
     @property
     def handler_name(self) -> str:
@@ -352,12 +356,12 @@ class Message:
         if self.spec.write_state is None:
             raise errors.ReadOnly(f"{self.handler_name} is read-only: it can't commit")
         activation = self.activation
-        data = self.spec.write_state(activation.agent.state)
-        if data == activation.committed:
+        data = self.spec.write_state(activation.state)
+        if hash(data) == activation.__pyre_committed__:
             return self.dispatcher.requests.settled(None)
 
         def committed(_body: bytes) -> None:
-            activation.committed = data
+            commit(activation, data)
 
         return self.request((_wire.VERB_COMMIT, b"", b"", data, 0), committed)
 

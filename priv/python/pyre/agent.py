@@ -7,6 +7,8 @@ import dataclasses
 import inspect
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
 
+from pyre._activations import Activation
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -21,14 +23,14 @@ class Address(str):
     __slots__ = ()
 
 
-class Agent:
+class Agent(Activation):
     """A long-lived, stateful actor.
 
     Its durable state is `self.state`, an instance of the nested class `State`; it is committed with each reply, and
     rolled back when a handler raises. Other attributes live as long as the activation does.
     """
 
-    __slots__ = ("id", "state")
+    __slots__ = ()
 
     autostart: ClassVar[bool | str | Mapping[str, Mapping[str, Any]]] = False
     version: ClassVar[int] = 1
