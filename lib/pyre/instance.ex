@@ -22,6 +22,7 @@ defmodule Pyre.Instance do
     :timer_index,
     :waits,
     :waiting,
+    :quarantine,
     :counters,
     :load,
     :flags,
@@ -42,6 +43,7 @@ defmodule Pyre.Instance do
           timer_index: :ets.tid(),
           waits: :ets.tid(),
           waiting: :ets.tid(),
+          quarantine: :ets.tid(),
           counters: :counters.counters_ref(),
           load: :counters.counters_ref(),
           flags: :atomics.atomics_ref(),
@@ -63,6 +65,9 @@ defmodule Pyre.Instance do
     :overloaded,
     :resent,
     :dropped_casts,
+    :worker_recycles,
+    :strikes,
+    :parked,
     :log_lines_dropped
   ]
   @indices @counters |> Enum.with_index(1) |> Map.new()

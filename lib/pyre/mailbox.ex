@@ -71,6 +71,7 @@ defmodule Pyre.Mailbox do
 
   # Else an agent that is overrun could not even be stopped.
   defp room(:stop), do: :control
+  defp room(:call), do: :waiting_caller
   defp room(_kind), do: :bounded
 
   defp refusal(_instance, id, :not_found), do: not_found(id)
@@ -97,6 +98,7 @@ defmodule Pyre.Mailbox do
   def closed(instance, id) do
     case Address.fetch(instance, id) do
       {:ok, %{status: :terminated, handle: handle}} -> terminated(instance, id, handle)
+      {:ok, %{status: :parked, handle: handle}} -> parked(instance, id, handle)
       {:ok, _row} -> Error.new(:stopped, "the agent #{inspect(id)} is being stopped")
       :error -> Error.new(:stopped, "the agent #{inspect(id)} was stopped")
     end
@@ -113,6 +115,22 @@ defmodule Pyre.Mailbox do
       %{last_error: last && Exception.message(last)}
     )
   end
+
+  @doc "The error of an agent that is parked, with the reason of the last strike."
+  @spec parked(Instance.t(), Address.id(), pos_integer()) :: Error.t()
+  def parked(instance, id, handle) do
+    %{evidence: evidence} = Pyre.Agent.Quarantine.fetch(instance, handle)
+
+    Error.new(
+      :parked,
+      "the agent #{inspect(id)} is parked, since it hurt its workers again and again#{reason(evidence)}; " <>
+        "Pyre.info/2 tells more, Pyre.unpark/2 lets it run again",
+      %{strikes: length(evidence)}
+    )
+  end
+
+  defp reason([]), do: ""
+  defp reason([%{reason: reason} | _earlier]), do: " (#{reason |> String.split("\n") |> hd()})"
 
   defp because(nil), do: ""
   defp because(error), do: ", last error: #{Exception.message(error)}"

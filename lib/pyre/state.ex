@@ -67,8 +67,9 @@ defmodule Pyre.State do
       timer_index: table(:pyre_timer_index, :ordered_set),
       waits: table(:pyre_waits, :duplicate_bag),
       waiting: table(:pyre_waiting, :set),
+      quarantine: table(:pyre_quarantine, :set),
       counters: Instance.new_counters(),
-      load: :counters.new(config.workers, []),
+      load: Pyre.Worker.Pool.new_load(config),
       flags: Instance.new_flags(),
       directory: make_directory()
     }

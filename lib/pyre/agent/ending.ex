@@ -6,7 +6,7 @@ defmodule Pyre.Agent.Ending do
 
   require Logger
 
-  alias Pyre.Agent.{Commits, Restarts, Waits}
+  alias Pyre.Agent.{Commits, Quarantine, Restarts, Waits}
   alias Pyre.{Address, Classes, Error, Instance, Mailbox, PythonError, Telemetry, Timers, Worker}
   alias Pyre.Worker.Pool
 
@@ -14,6 +14,8 @@ defmodule Pyre.Agent.Ending do
   @spec failed(Pyre.Agent.t(), map(), Pyre.error()) :: no_return()
   def failed(state, message, error) do
     log(state, message, error)
+    # It raised, as any may, and the worker lives.
+    Quarantine.cleared(state.instance, state.handle)
     for beside <- state.beside, do: restart_beside(state, beside)
     leave(state)
 
@@ -95,6 +97,58 @@ defmodule Pyre.Agent.Ending do
   defp rerun?(_state, %{kind: kind}) when kind != :call, do: true
   defp rerun?(state, message), do: Classes.idempotent?(state.instance, state.class, message.handler)
 
+  @doc "The message that hurt its worker: nobody runs it again."
+  @spec culprit(Pyre.Agent.t(), map(), Error.t()) :: :ok
+  def culprit(_state, %{kind: hook}, _error) when hook in [:on_start, :on_stop], do: :ok
+
+  def culprit(state, %{cancelled: true} = message, _error),
+    do: Mailbox.delete(state.instance, state.id, message)
+
+  def culprit(state, message, error) do
+    Mailbox.delete(state.instance, state.id, message)
+    answer(state, message, error)
+    :ok
+  end
+
+  @doc "The agent hurt its worker: it goes on, on probation."
+  @spec struck(Pyre.Agent.t(), map()) :: :ok
+  def struck(state, sheet) do
+    Logger.error(
+      "agent #{inspect(state.id)} (#{state.class}) is on probation: #{in_handler(sheet)}#{sheet.reason}#{stack(sheet)}",
+      agent_id: state.id,
+      class: state.class,
+      handler: sheet.handler,
+      pyre: state.instance.name
+    )
+  end
+
+  @doc "The agent hurt its workers too often: its mailbox is kept, and it runs no more until a person has looked."
+  @spec parked(Pyre.Agent.t(), map()) :: :ok
+  def parked(%{instance: instance, id: id, handle: handle} = state, sheet) do
+    Instance.count(instance, :parked)
+    Address.put_status(instance, id, :parked)
+    error = Mailbox.parked(instance, id, handle)
+
+    for %{reply_to: reply_to} = message <- Mailbox.waiting(instance, handle), reply_to != nil do
+      if Mailbox.withdraw(instance, id, message.key), do: answer(state, message, error)
+    end
+
+    Waits.clear(instance, id)
+
+    Logger.error("#{error.message}#{stack(sheet)}",
+      agent_id: id,
+      class: state.class,
+      handler: sheet.handler,
+      pyre: instance.name
+    )
+  end
+
+  defp in_handler(%{handler: nil}), do: ""
+  defp in_handler(%{handler: handler}), do: "in #{handler}, "
+
+  defp stack(%{stack: ""}), do: ""
+  defp stack(%{stack: stack}), do: "\n#{stack}"
+
   @doc "A message without a caller is given up."
   @spec dropped(Pyre.Agent.t(), map(), Pyre.error()) :: :ok
   def dropped(_state, %{kind: hook}, _error) when hook in [:on_start, :on_stop], do: :ok
@@ -139,6 +193,7 @@ defmodule Pyre.Agent.Ending do
     Timers.delete(instance, handle)
     Commits.delete(instance, handle)
     :ets.delete(instance.restarts, handle)
+    Quarantine.forget(instance, handle)
     Address.delete(instance, id)
   end
 
