@@ -33,6 +33,8 @@ defmodule Pyre.Worker do
   # An interpreter that was ready this long starts the back-off anew.
   @steady_ms 10_000
   @stop_grace_ms 1_000
+  # SIGUSR2, which asks for the stacks, where nobody handles it.
+  @ended_by_dump 128 + 12
   # So long the stacks that were asked for may take.
   @dump_ms 100
   # A frame within its limit may still decode to many times its size: then this process ends, and the interpreter with
@@ -56,6 +58,7 @@ defmodule Pyre.Worker do
     :boot_timer,
     :ready_at,
     :drain,
+    :stalling,
     status: :starting,
     number: 0,
     in_flight: %{},
@@ -237,6 +240,12 @@ defmodule Pyre.Worker do
   def handle_info({port, {:exit_status, _status}}, %{port: port, boot_timer: :over} = state),
     do: {:noreply, died(state, :ours, too_late(state))}
 
+  def handle_info(
+        {port, {:exit_status, @ended_by_dump}},
+        %{port: port, stalling: {:stall, _, _} = cause} = state
+      ),
+      do: {:noreply, died(state, cause)}
+
   def handle_info({port, {:exit_status, status}}, %{port: port} = state),
     do: {:noreply, died(state, {:exit, status})}
 
@@ -244,6 +253,9 @@ defmodule Pyre.Worker do
 
   # From Pyre.Worker.Pulse: the process is gone while something else still holds its pipe open, ...
   def handle_info({:vanished, os_pid}, %{os_pid: os_pid} = state), do: {:noreply, died(state, :lost)}
+
+  def handle_info({:stalling, os_pid, stuck, stopped?}, %{os_pid: os_pid} = state),
+    do: continue(%{state | stalling: {:stall, stuck, stopped?}})
 
   # ... or it is there and makes no progress, ...
   def handle_info({:stalled, os_pid, stuck, stopped?}, %{os_pid: os_pid} = state),
@@ -278,7 +290,9 @@ defmodule Pyre.Worker do
       when about in [:vanished, :boot_timeout, :boot_over, :drain_over],
       do: continue(state)
 
-  def handle_info({:stalled, _earlier, _stuck, _stopped}, state), do: continue(state)
+  def handle_info({about, _earlier, _stuck, _stopped}, state) when about in [:stalling, :stalled],
+    do: continue(state)
+
   def handle_info({:weighed, _earlier, _rss, _memory_errors}, state), do: continue(state)
 
   def handle_info({:stuck, agent, _key, {_handle, epoch}}, state) do
@@ -336,7 +350,16 @@ defmodule Pyre.Worker do
     timer = Process.send_after(self(), {:boot_timeout, os_pid}, instance.config.start_timeout)
     framer = Frame.new(Wire.max_frame_bytes())
 
-    %{state | port: port, os_pid: os_pid, status: :starting, framer: framer, boot_timer: timer, number: 0}
+    %{
+      state
+      | port: port,
+        os_pid: os_pid,
+        status: :starting,
+        framer: framer,
+        boot_timer: timer,
+        number: 0,
+        stalling: nil
+    }
     |> push({Wire.op_hello(), Wire.version(), no, Instance.now_ms(), hello(instance)}, 0)
     |> flush()
   rescue

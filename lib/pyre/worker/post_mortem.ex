@@ -80,7 +80,7 @@ defmodule Pyre.Worker.PostMortem do
       reason: error.message,
       worker: no,
       os_pid: os_pid,
-      rss_bytes: Pool.rss_bytes(instance, no),
+      rss_bytes: with(0 <- Pool.rss_bytes(instance, no), do: nil),
       stack: Map.get(error.details, :stack, "")
     }
   end

@@ -94,9 +94,11 @@ defmodule Pyre.Worker.Pulse do
 
   defp watch_for_stall(_state, _worker, _seen, {:told, _watch} = told, _now), do: told
 
-  defp watch_for_stall(state, worker, {seen, _process_state}, watch, now) do
+  defp watch_for_stall(state, worker, {seen, process_state}, watch, now) do
     case judge(state, worker, seen, watch, now) do
-      {{:stuck, _stuck}, watch} ->
+      {{:stuck, stuck}, watch} ->
+        # First: an interpreter whose user took the signal away ends by it.
+        send(worker.pid, {:stalling, worker.os_pid, stuck, stopped?(process_state)})
         Reaper.dump(state.instance, worker.os_pid)
         {:found, watch}
 
