@@ -35,6 +35,8 @@ defmodule Pyre.Worker do
   @stop_grace_ms 1_000
   # SIGUSR2, which asks for the stacks, where nobody handles it.
   @ended_by_dump 128 + 12
+  # So long the exit status of a process that is gone may take.
+  @exit_status_ms 100
   # So long the stacks that were asked for may take.
   @dump_ms 100
   # A frame within its limit may still decode to many times its size: then this process ends, and the interpreter with
@@ -251,8 +253,14 @@ defmodule Pyre.Worker do
 
   def handle_info({:EXIT, port, _reason}, %{port: port} = state), do: {:noreply, died(state, :lost)}
 
-  # From Pyre.Worker.Pulse: the process is gone while something else still holds its pipe open, ...
-  def handle_info({:vanished, os_pid}, %{os_pid: os_pid} = state), do: {:noreply, died(state, :lost)}
+  # From Pyre.Worker.Pulse: the process is gone. How it ended is on its way, unless something else holds its pipe open, ...
+  def handle_info({:vanished, os_pid}, %{os_pid: os_pid} = state) do
+    Pool.close(state.instance, state.no, :starting)
+    Process.send_after(self(), {:lost, os_pid}, @exit_status_ms)
+    continue(state)
+  end
+
+  def handle_info({:lost, os_pid}, %{os_pid: os_pid} = state), do: {:noreply, died(state, :lost)}
 
   def handle_info({:stalling, os_pid, stuck, stopped?}, %{os_pid: os_pid} = state),
     do: continue(%{state | stalling: {:stall, stuck, stopped?}})
@@ -287,7 +295,7 @@ defmodule Pyre.Worker do
     do: {:noreply, died(state, :ours, too_late(state))}
 
   def handle_info({about, _earlier}, state)
-      when about in [:vanished, :boot_timeout, :boot_over, :drain_over],
+      when about in [:vanished, :lost, :boot_timeout, :boot_over, :drain_over],
       do: continue(state)
 
   def handle_info({about, _earlier, _stuck, _stopped}, state) when about in [:stalling, :stalled],
