@@ -173,7 +173,7 @@ defmodule Pyre.Worker do
     if state.status == :ready do
       state |> push_activation(deliver, activation) |> push_message(agent, key, deliver) |> continue()
     else
-      send(agent, {:worker_down, key, false, not_ready(state)})
+      send(agent, {:worker_down, key, false, not_ready(state), nil})
       {:noreply, state}
     end
   end
@@ -526,14 +526,15 @@ defmodule Pyre.Worker do
   ## Helpers: a replacement that loses nothing
 
   # What runs may end, what is new goes to others. Then the interpreter is asked to end, or killed where it can't.
-  defp drain(%{drain: %{}} = state, _reason), do: state
+  defp drain(state, reason, stuck \\ %{})
+  defp drain(%{drain: %{}} = state, _reason, _stuck), do: state
 
-  defp drain(%{instance: instance, no: no} = state, reason) do
+  defp drain(%{instance: instance, no: no} = state, reason, stuck) do
     Instance.count(instance, :worker_recycles)
     Logger.info("worker #{no} is replaced: #{reason}", worker: no, pyre: instance.name)
     Pool.close(instance, no, :draining)
     Process.send_after(self(), {:drain_over, state.os_pid}, instance.config.drain_timeout)
-    drained(%{state | status: :draining, drain: %{reason: reason, stuck: %{}, stopping?: false}})
+    drained(%{state | status: :draining, drain: %{reason: reason, stuck: stuck, stopping?: false}})
   end
 
   # The message was cancelled, but a thread or the handler itself goes on. Nobody else may suffer from it.
@@ -541,13 +542,19 @@ defmodule Pyre.Worker do
     number = Enum.find_value(state.in_flight, fn {number, entry} -> entry == {agent, key} && number end)
 
     if number != nil or Map.get(state.drops, activation) == agent do
-      state = drain(state, "a handler of an agent goes on although it was cancelled")
-      stuck = Map.put(state.drain.stuck, activation, number)
-      drained(%{state | drain: %{state.drain | stuck: stuck}})
+      state = drain(state, "a handler goes on although it was cancelled", %{activation => number})
+      also_stuck(state, activation, number)
     else
       state
     end
   end
+
+  # Another one may have begun the drain.
+  defp also_stuck(%{drain: %{stuck: stuck} = drain} = state, activation, number)
+       when not is_map_key(stuck, activation),
+       do: drained(%{state | drain: %{drain | stuck: Map.put(stuck, activation, number)}})
+
+  defp also_stuck(state, _activation, _number), do: state
 
   # It has ended after all.
   defp unstick(%{drain: %{stuck: stuck} = drain} = state, activation),

@@ -47,7 +47,7 @@ defmodule Pyre.Faults.HandlerNeverEndsTest do
       # The round that saw it gone ran too.
       assert Enum.all?(totals, &(&1 == rounds + 2))
 
-      assert {:ok, %{quarantine: %{strikes: 1}}} = Pyre.info(pyre, "bad")
+      eventually(fn -> match?({:ok, %{quarantine: %{strikes: 1}}}, Pyre.info(pyre, "bad")) end)
       assert Pyre.call(pyre, "bad", :ok) == {:ok, "ok"}
       assert Pyre.info(pyre).counters.worker_recycles == 1
       assert Pyre.info(pyre).counters.worker_deaths == 0
@@ -65,7 +65,7 @@ defmodule Pyre.Faults.HandlerNeverEndsTest do
     assert {:error, %Error{kind: :timeout}} = Pyre.call(pyre, "bad", :go, %{}, timeout: 200)
     assert {:error, %Error{kind: :worker_down, details: %{begun: true}}} = Task.await(slow, 20_000)
     assert_os_pid_exited(os_pid)
+    eventually(fn -> match?({:ok, %{quarantine: %{strikes: 1}}}, Pyre.info(pyre, "bad")) end)
     assert {:ok, %{quarantine: %{strikes: 0}}} = Pyre.info(pyre, "slow")
-    assert {:ok, %{quarantine: %{strikes: 1}}} = Pyre.info(pyre, "bad")
   end
 end
