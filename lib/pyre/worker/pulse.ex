@@ -109,7 +109,7 @@ defmodule Pyre.Worker.Pulse do
 
   defp judge(%{instance: instance}, %{os_pid: os_pid}, seen, watch, now) do
     look = %{seen: seen, now_ms: now, waited_ms: Worker.Process.waited_ms(os_pid)}
-    Stall.look(watch, look, instance.config.stall_timeout)
+    Stall.look(watch, look, instance.config.stall_timeout, instance.config.start_timeout)
   end
 
   defp stopped?(process_state), do: process_state in ["T", "t"]

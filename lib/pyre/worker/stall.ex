@@ -3,15 +3,16 @@ defmodule Pyre.Worker.Stall do
 
   # Decides whether an interpreter is stuck, from what its flight recorder shows at one look after the other. Pure.
   #
-  # It is stuck when it makes no progress for `:stall_timeout` although it could run. Three things are progress that is missing:
-  # the same step of the same handler is on the loop; the watchdog thread beats, but the loop does not get to its
-  # tick; the watchdog itself is silent (a C call that holds the interpreter's lock, a stopped process). Not counted is the
-  # time for which the main thread waited for a processor, up to once the timeout: on a crowded machine everything is
-  # slow; nor what the interpreter says is no stall: an import, a full garbage collection, a resource that opens.
+  # It is stuck when for `:stall_timeout` no message was begun and no step of one began or ended, although it had something to
+  # do: a handler's step is on the loop; or the watchdog beats, but the loop does not get to its tick; or the
+  # watchdog is silent too (a C call that holds the interpreter's lock, a stopped process). A loop that is merely overrun
+  # makes progress, and is left alone. Not counted is the time for which the main thread waited for a processor, up to
+  # once the timeout, since on a crowded machine everything is slow; nor, up to a limit, what the interpreter itself says is
+  # no stall: an import, a full garbage collection, a resource that opens.
 
   alias Pyre.Worker.Recorder
 
-  defstruct [:step, :step_at, :beat, :beat_at, :lag_us, :waited_ms, :waited_at]
+  defstruct [:progress, :progress_at, :beat, :beat_at, :lag_us, :excused]
 
   @typep look :: %{seen: Recorder.t(), now_ms: integer(), waited_ms: non_neg_integer()}
   @type t :: %__MODULE__{}
@@ -19,52 +20,61 @@ defmodule Pyre.Worker.Stall do
           {:handler, number :: pos_integer(), ms :: pos_integer(), :beating | :silent}
           | {:loop, ms :: pos_integer()}
 
-  @doc "Takes a look. Nil as the watch before begins anew, as after a suspension of the machine."
-  @spec look(t() | nil, look(), pos_integer()) :: {:moving | {:stuck, stuck()}, t()}
-  def look(nil, %{seen: seen, now_ms: now, waited_ms: waited}, _timeout) do
-    watch = %__MODULE__{
-      step: {seen.on_loop, seen.on_loop_since},
-      step_at: {now, waited},
-      beat: seen.beat,
-      beat_at: {now, waited},
-      lag_us: seen.lag_us
-    }
-
-    {:moving, watch}
+  @doc "Takes a look. Nil as the earlier watch begins anew, as after a suspension of the machine."
+  @spec look(t() | nil, look(), pos_integer(), pos_integer()) :: {:moving | {:stuck, stuck()}, t()}
+  def look(nil, %{seen: seen, now_ms: now, waited_ms: waited}, _timeout, _excuse_limit) do
+    {:moving,
+     %__MODULE__{
+       progress: progress(seen),
+       progress_at: {now, waited},
+       beat: seen.beat,
+       beat_at: {now, waited},
+       lag_us: seen.lag_us
+     }}
   end
 
-  def look(_watch, %{seen: %{excused_since: since}} = look, timeout) when since > 0,
-    do: look(nil, look, timeout)
+  def look(watch, %{seen: seen, now_ms: now} = look, timeout, excuse_limit) do
+    case excuse(watch, seen.excused_since, now) do
+      {_since, at} = excused when now - at <= excuse_limit ->
+        {:moving, anew} = look(nil, look, timeout, excuse_limit)
+        {:moving, %{anew | excused: excused}}
 
-  def look(watch, %{seen: seen, now_ms: now, waited_ms: waited}, timeout) do
-    step = {seen.on_loop, seen.on_loop_since}
+      excused ->
+        judge(%{watch | excused: excused}, look, timeout)
+    end
+  end
+
+  defp excuse(_watch, 0, _now), do: nil
+  defp excuse(%{excused: {since, _at} = same}, since, _now), do: same
+  defp excuse(_watch, since, now), do: {since, now}
+
+  defp judge(watch, %{seen: seen, now_ms: now, waited_ms: waited}, timeout) do
+    progress = progress(seen)
 
     next = %__MODULE__{
-      step: step,
-      step_at: if(step == watch.step, do: watch.step_at, else: {now, waited}),
+      progress: progress,
+      progress_at: if(progress == watch.progress, do: watch.progress_at, else: {now, waited}),
       beat: seen.beat,
       beat_at: if(seen.beat == watch.beat, do: watch.beat_at, else: {now, waited}),
-      lag_us: seen.lag_us
+      lag_us: seen.lag_us,
+      excused: watch.excused
     }
 
-    step_ms = held_ms(next.step_at, now, waited, timeout)
+    still_ms = held_ms(next.progress_at, now, waited, timeout)
     silent_ms = held_ms(next.beat_at, now, waited, timeout)
+    # A lag that doesn't grow is that of an earlier tick.
     lag_ms = if seen.lag_us > watch.lag_us, do: div(seen.lag_us, 1_000), else: 0
 
     cond do
-      seen.on_loop > 0 and step_ms >= timeout ->
-        {{:stuck, {:handler, seen.on_loop, step_ms, watchdog(silent_ms, timeout)}}, next}
-
-      silent_ms >= timeout ->
-        {{:stuck, {:loop, silent_ms}}, next}
-
-      lag_ms >= timeout ->
-        {{:stuck, {:loop, lag_ms}}, next}
-
-      true ->
-        {:moving, next}
+      still_ms < timeout -> {:moving, next}
+      seen.on_loop > 0 -> {{:stuck, {:handler, seen.on_loop, still_ms, watchdog(silent_ms, timeout)}}, next}
+      silent_ms >= timeout -> {{:stuck, {:loop, silent_ms}}, next}
+      lag_ms >= timeout -> {{:stuck, {:loop, lag_ms}}, next}
+      true -> {:moving, next}
     end
   end
+
+  defp progress(seen), do: {seen.begun, seen.on_loop, seen.on_loop_since}
 
   defp watchdog(silent_ms, timeout), do: if(silent_ms > div(timeout, 2), do: :silent, else: :beating)
 
