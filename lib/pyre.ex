@@ -31,7 +31,7 @@ defmodule Pyre do
   """
 
   alias Pyre.Agent.{Client, Commits, Quarantine, Restarts, Starter, Stopping}
-  alias Pyre.{Address, Classes, Instance, Mailbox, Options, Telemetry, Timers, Worker}
+  alias Pyre.{Address, Classes, DeadLetters, Instance, Mailbox, Options, Telemetry, Timers, Worker}
   alias Pyre.Wire.{Body, MsgPack}
   alias Pyre.Worker.Pool
 
@@ -335,6 +335,51 @@ defmodule Pyre do
   end
 
   @doc """
+  The messages without a caller that were given up, the newest last: casts and timers whose handler failed or refused them, under
+  which workers kept dying, or whose agent was stopped or terminated first.
+
+      [%{id: 7, agent: "visits", handler: "add", reason: :failed}] = Pyre.dead_letters(MyApp.Pyre, agent: "visits")
+
+  Each is a map with `id`, `agent`, `class`, `kind` (`:cast`, `:timer`, `:on_down`), `handler`, `args`, `reason`, `error`, `attempts`
+  and `at`. The reasons:
+
+    * `:failed` - its handler raised. It is never run again by itself
+    * `:refused` - its handler refused it (`Reject`, `raises=`), or its arguments or its handler's name didn't fit
+    * `:timeout` - it ran longer than `:max_runtime`
+    * `:attempts` - it was begun `:max_attempts` times, and each time its worker died
+    * `:terminated`, `:stopped` - its agent was, before it came to the message
+    * `:stopping` - the instance shuts down
+
+  The filter takes `:agent`, `:class`, `:handler`, `:kind` and `:reason`. At most `:max_dead_letters` and 16 MiB are kept; beyond
+  that the oldest is dropped, and counted as `dead_letters_dropped` in `info/1`.
+  """
+  @doc since: "0.1.0"
+  @spec dead_letters(instance(), keyword()) :: [map()]
+  def dead_letters(instance, filter \\ []), do: instance |> Instance.fetch!() |> DeadLetters.list(filter)
+
+  @doc """
+  Puts the message of a dead letter into its agent's mailbox again, at the end. The letter is gone then; where the mailbox refuses it,
+  it stays. With `:all`, how many were put there.
+
+      :ok = Pyre.retry_dead_letter(MyApp.Pyre, 7)
+      {:ok, 12} = Pyre.retry_dead_letter(MyApp.Pyre, :all)
+  """
+  @doc since: "0.1.0"
+  @spec retry_dead_letter(instance(), pos_integer() | :all) ::
+          :ok | {:ok, non_neg_integer()} | {:error, error()}
+  def retry_dead_letter(instance, letter), do: instance |> Instance.fetch!() |> DeadLetters.retry(letter)
+
+  @doc """
+  Throws a dead letter away, or `:all` of them.
+
+      :ok = Pyre.discard_dead_letter(MyApp.Pyre, 7)
+  """
+  @doc since: "0.1.0"
+  @spec discard_dead_letter(instance(), pos_integer() | :all) ::
+          :ok | {:ok, non_neg_integer()} | {:error, error()}
+  def discard_dead_letter(instance, letter), do: instance |> Instance.fetch!() |> DeadLetters.discard(letter)
+
+  @doc """
   What the instance is doing: workers, agents by status, classes, import problems, counters.
 
       %{agents: %{running: 12}, counters: %{calls: 801}} = Pyre.info(MyApp.Pyre)
@@ -353,6 +398,7 @@ defmodule Pyre do
       problems: Enum.map(Classes.problems(instance), &Map.take(&1, ["file", "error"])),
       timers: :ets.info(instance.timers, :size),
       messages_waiting: :ets.info(instance.mailbox, :size),
+      dead_letters: :ets.info(instance.dead_letters, :size),
       counters: Instance.counters(instance)
     }
   end

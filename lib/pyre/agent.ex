@@ -21,7 +21,7 @@ defmodule Pyre.Agent do
   require Pyre.Wire, as: Wire
 
   alias Pyre.Agent.{Commits, Ending, Quarantine, Requests, Restarts, Watch}
-  alias Pyre.{Address, Classes, Error, Instance, Mailbox, Telemetry, Timers, Worker}
+  alias Pyre.{Address, Classes, DeadLetters, Error, Instance, Mailbox, Telemetry, Timers, Worker}
   alias Pyre.Wire.Body
   alias Pyre.Worker.{Isolation, Pool}
 
@@ -152,15 +152,23 @@ defmodule Pyre.Agent do
   end
 
   defp recover_message(state, message) do
-    case Commits.answer(state.instance, state.handle, message.key) do
+    case committed_or_settled(state, message.key) do
       {:ok, reply} ->
         Mailbox.reply(message.reply_to, 0, reply)
+        Mailbox.delete(state.instance, state.id, message)
+
+      :settled ->
         Mailbox.delete(state.instance, state.id, message)
 
       :error ->
         error = Error.new(:agent_down, "the process of agent #{inspect(state.id)} was killed", %{begun: true})
         Ending.interrupted(state, message, error)
     end
+  end
+
+  defp committed_or_settled(state, key) do
+    with :error <- Commits.answer(state.instance, state.handle, key),
+         do: if(DeadLetters.settled?(state.instance, key), do: :settled, else: :error)
   end
 
   defp fence(state, worker, epoch) do
@@ -574,7 +582,10 @@ defmodule Pyre.Agent do
   end
 
   defp finished_beside(status, message, body, state) do
-    Mailbox.reply(message.reply_to, min(status, 1), body)
+    if status == Wire.status_done(),
+      do: Mailbox.reply(message.reply_to, 0, body),
+      else: answer_error(message, body, state)
+
     Mailbox.delete(state.instance, state.id, message)
     state
   end

@@ -43,6 +43,8 @@ defmodule Pyre.Options do
     max_seconds: {:pos_integer, 5, "the period of `:max_restarts`"},
     max_attempts:
       {:pos_integer, 3, "how often a cast is begun before it is given up, where workers die under it"},
+    max_dead_letters:
+      {:pos_integer, 1_000, "messages kept that were given up; beyond it, or 16 MiB, the oldest is dropped"},
     max_threads: {:pos_integer, 64, "threads for `def` handlers in one interpreter"},
     max_activations: {:pos_integer, 50_000, "agents' objects held by one interpreter"},
     stall_warning:

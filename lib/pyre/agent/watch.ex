@@ -4,6 +4,7 @@ defmodule Pyre.Agent.Watch do
   # Watches the running message, and cancels it: its caller gave up or died, or it runs past its deadline or the limit.
   # Runs in the agent's process. Only messages that run long are watched, so that the short ones don't pay for it.
 
+  alias Pyre.Agent.Ending
   alias Pyre.{Error, Instance, Mailbox, Worker}
   alias Pyre.Worker.Isolation
 
@@ -94,7 +95,12 @@ defmodule Pyre.Agent.Watch do
   @doc "Cancels the running message, and tells its caller why."
   @spec cancel(Pyre.Agent.t(), :timeout | :stopped) :: Pyre.Agent.t()
   def cancel(%{running: message, worker: {_no, worker}} = state, why) do
-    Mailbox.reply(message.reply_to, 1, cancelled(why, message, state))
+    error = cancelled(why, message, state)
+
+    if message.reply_to == nil,
+      do: Ending.dropped(state, message, error),
+      else: Mailbox.reply(message.reply_to, 1, error)
+
     Worker.cancel(worker, message.key, self())
     forget(%{state | running: message |> Map.put(:cancelled, true) |> Map.put(:reply_to, nil) |> begin()})
   end
