@@ -419,13 +419,7 @@ defmodule Pyre.Agent do
   end
 
   defp worker(%{worker: nil} = state), do: choose_worker(state)
-
-  # One that is being replaced is left between two messages.
-  defp worker(%{worker: worker} = state) do
-    if Pool.open?(state.instance, worker),
-      do: {:ok, worker, state},
-      else: state |> leave_worker() |> choose_worker()
-  end
+  defp worker(%{worker: worker} = state), do: {:ok, worker, state}
 
   defp choose_worker(%{instance: instance} = state) do
     {:ok, %{opts: opts}} = Address.fetch(instance, state.id)
@@ -493,16 +487,16 @@ defmodule Pyre.Agent do
     %{state | phase: :waiting, mail?: true}
   end
 
-  # The worker's process may have been killed, or be about to end with a successor enrolled already. It is looked at after
-  # the claim: a successor that enrols later finds the claimed message and tells us.
-  defp deliver(message, %{worker: {no, worker}} = state) do
-    if Process.alive?(worker) and Pool.pid(state.instance, no) == worker do
+  # The worker may be closed, because it is being replaced, or its process may have been killed. It is looked at after the
+  # claim: a successor that enrols later finds the claimed message and tells us.
+  defp deliver(message, %{worker: {_no, pid} = worker} = state) do
+    if Pool.open?(state.instance, worker) do
       {state, activation} = activation(state)
       Instance.count(state.instance, :delivered)
-      Worker.deliver(worker, self(), message.key, wire(message, state), activation)
+      Worker.deliver(pid, self(), message.key, wire(message, state), activation)
       state
     else
-      error = Error.new(:worker_down, "the process of the worker ended", %{begun: false})
+      error = Error.new(:worker_down, "the worker is being replaced", %{begun: false})
       worker_down(message.key, false, error, nil, state)
     end
   end
@@ -686,13 +680,18 @@ defmodule Pyre.Agent do
   defp worker_down(key, begun?, error, charge, %{running: %{key: key} = message} = state),
     do: state |> Requests.close(key) |> leave_worker() |> charged(charge, message, begun?, error)
 
-  defp worker_down(key, _begun?, error, charge, state) do
+  defp worker_down(key, begun?, error, charge, state) do
     {mine, beside} = Enum.split_with(state.beside, &(&1.key == key))
-    for message <- mine, do: Ending.interrupted(state, message, error)
+    for message <- mine, do: interrupted_beside(state, message, begun?, error)
     state = %{state | beside: beside, active?: false}
     if mine != [], do: suspect(charge, state)
     next_if_idle(state)
   end
+
+  defp interrupted_beside(state, message, true, error), do: Ending.interrupted(state, message, error)
+
+  defp interrupted_beside(state, message, false, _error),
+    do: Mailbox.unclaim(state.instance, message.key, message.attempt)
 
   defp suspect(nil, _state), do: true
   defp suspect(_charge, state), do: Quarantine.suspect(state.instance, state.handle)
