@@ -30,8 +30,8 @@ defmodule Pyre do
   (`Pyre.Bin` forces bytes); atoms arrive as `str`; `DateTime` is an aware `datetime`. Structs need an explicit conversion.
   """
 
-  alias Pyre.Agent.{Client, Commits, Restarts, Starter, Stopping}
-  alias Pyre.{Address, Classes, Instance, Mailbox, Options, Telemetry, Timers, Worker}
+  alias Pyre.Agent.{Client, Commits, Quarantine, Restarts, Starter, Stopping}
+  alias Pyre.{Address, Classes, DeadLetters, Instance, Mailbox, Options, Telemetry, Timers, Worker}
   alias Pyre.Wire.{Body, MsgPack}
   alias Pyre.Worker.Pool
 
@@ -202,6 +202,32 @@ defmodule Pyre do
   def stop_agent(instance, id, opts \\ []), do: instance |> Instance.fetch!() |> Stopping.stop(id, opts)
 
   @doc """
+  Lets an agent that is parked run again, and forgets its strikes.
+
+      :ok = Pyre.unpark(MyApp.Pyre, "visits")
+
+  An agent is parked when its handlers have hurt their worker again and again (blocked its loop, crashed it); what is known of
+  it stands in `Pyre.info/2` under `:quarantine`. `{:error, error}` with the kind `:not_found`; where it is not parked,
+  nothing happens.
+  """
+  @doc since: "0.1.0"
+  @spec unpark(instance(), id()) :: :ok | {:error, error()}
+  def unpark(instance, id) do
+    instance = Instance.fetch!(instance)
+
+    with :ok <- Starter.check_id(id), {:ok, agent} <- address(instance, id) do
+      if agent.status == :parked, do: unpark_agent(instance, agent), else: :ok
+    end
+  end
+
+  defp unpark_agent(instance, agent) do
+    Quarantine.forget(instance, agent.handle)
+    Address.put_status(instance, agent.id, :running)
+    if agent.pid, do: send(agent.pid, :unparked)
+    :ok
+  end
+
+  @doc """
   The committed state of an agent and its revision, which grows by one with each commit.
 
       {:ok, %{"total" => 8}, 2} = Pyre.state(MyApp.Pyre, "visits")
@@ -293,7 +319,7 @@ defmodule Pyre do
 
       [%{id: "visits", status: :running}] = Pyre.agents(MyApp.Pyre, class: "Counter")
 
-  The filter takes `:class` and `:status` (`:starting`, `:running`, `:restarting`, `:terminated`, `:stopping`).
+  The filter takes `:class` and `:status` (`:starting`, `:running`, `:restarting`, `:terminated`, `:stopping`, `:parked`).
   """
   @doc since: "0.1.0"
   @spec agents(instance(), keyword()) :: [map()]
@@ -309,6 +335,51 @@ defmodule Pyre do
   end
 
   @doc """
+  The messages without a caller that were given up, the newest last: casts and timers whose handler failed or refused them, under
+  which workers kept dying, or whose agent was stopped or terminated first.
+
+      [%{id: 7, agent: "visits", handler: "add", reason: :failed}] = Pyre.dead_letters(MyApp.Pyre, agent: "visits")
+
+  Each is a map with `id`, `agent`, `class`, `kind` (`:cast`, `:timer`, `:on_down`), `handler`, `args`, `reason`, `error`, `attempts`
+  and `at`. The reasons:
+
+    * `:failed` - its handler raised. It is never run again by itself
+    * `:refused` - its handler refused it (`Reject`, `raises=`), or its arguments or its handler's name didn't fit
+    * `:timeout` - it ran longer than `:max_runtime`
+    * `:attempts` - it was begun `:max_attempts` times, and each time its worker died
+    * `:terminated`, `:stopped` - its agent was, before it came to the message
+    * `:stopping` - the instance shuts down
+
+  The filter takes `:agent`, `:class`, `:handler`, `:kind` and `:reason`. At most `:max_dead_letters` and 16 MiB are kept; beyond
+  that the oldest is dropped, and counted as `dead_letters_dropped` in `info/1`.
+  """
+  @doc since: "0.1.0"
+  @spec dead_letters(instance(), keyword()) :: [map()]
+  def dead_letters(instance, filter \\ []), do: instance |> Instance.fetch!() |> DeadLetters.list(filter)
+
+  @doc """
+  Puts the message of a dead letter into its agent's mailbox again, at the end. The letter is gone then; where the mailbox refuses it,
+  it stays. With `:all`, how many were put there.
+
+      :ok = Pyre.retry_dead_letter(MyApp.Pyre, 7)
+      {:ok, 12} = Pyre.retry_dead_letter(MyApp.Pyre, :all)
+  """
+  @doc since: "0.1.0"
+  @spec retry_dead_letter(instance(), pos_integer() | :all) ::
+          :ok | {:ok, non_neg_integer()} | {:error, error()}
+  def retry_dead_letter(instance, letter), do: instance |> Instance.fetch!() |> DeadLetters.retry(letter)
+
+  @doc """
+  Throws a dead letter away, or `:all` of them.
+
+      :ok = Pyre.discard_dead_letter(MyApp.Pyre, 7)
+  """
+  @doc since: "0.1.0"
+  @spec discard_dead_letter(instance(), pos_integer() | :all) ::
+          :ok | {:ok, non_neg_integer()} | {:error, error()}
+  def discard_dead_letter(instance, letter), do: instance |> Instance.fetch!() |> DeadLetters.discard(letter)
+
+  @doc """
   What the instance is doing: workers, agents by status, classes, import problems, counters.
 
       %{agents: %{running: 12}, counters: %{calls: 801}} = Pyre.info(MyApp.Pyre)
@@ -321,12 +392,13 @@ defmodule Pyre do
     %{
       name: instance.name,
       stopping: Instance.closed?(instance),
-      workers: length(Enum.filter(Pool.all(instance), &(&1.status == :ready))),
+      workers: Enum.count(Pool.all(instance), &(&1.status == :ready and &1.role == :shared)),
       agents: Address.counts(instance),
       classes: Classes.names(instance),
       problems: Enum.map(Classes.problems(instance), &Map.take(&1, ["file", "error"])),
       timers: :ets.info(instance.timers, :size),
       messages_waiting: :ets.info(instance.mailbox, :size),
+      dead_letters: :ets.info(instance.dead_letters, :size),
       counters: Instance.counters(instance)
     }
   end
@@ -355,22 +427,27 @@ defmodule Pyre do
          last_error: Restarts.last_error(instance, agent.handle),
          restart: restart,
          timers: Timers.count(instance, agent.handle),
+         quarantine: Quarantine.fetch(instance, agent.handle),
          meta: Keyword.get(opts, :meta, %{})
        })}
     end
   end
 
   @doc """
-  The workers: status, operating system pid, restarts, the lag of the loop in microseconds, activations, resident memory.
+  The workers: role, status, operating system pid, restarts, the lag of the loop in microseconds, activations, resident
+  memory.
 
-      [%{worker: 1, status: :ready, os_pid: 4711}] = Pyre.workers(MyApp.Pyre)
+      [%{worker: 1, role: :shared, status: :ready, os_pid: 4711} | _others] = Pyre.workers(MyApp.Pyre)
+
+  Roles: `:shared` ones take any agent; the `:spare` is warm and takes the place of a shared one that is lost; `:probation` is
+  for agents that hurt a worker; `{:dedicated, _}` and `{:tenant, key}` were asked for with `:isolation`.
   """
   @doc since: "0.1.0"
   @spec workers(instance()) :: [map()]
   def workers(instance) do
     for worker <- instance |> Instance.fetch!() |> Pool.all() do
       worker
-      |> Map.take([:worker, :status, :os_pid, :deaths, :last_error, :lag_us, :activations])
+      |> Map.take([:worker, :role, :status, :os_pid, :deaths, :last_error, :lag_us, :activations])
       |> Map.put(:rss_bytes, Worker.Process.rss_bytes(worker.os_pid))
     end
   end
@@ -413,7 +490,7 @@ defmodule Pyre do
         "expected the timeout to be a non-negative integer (milliseconds) or :infinity, got: #{inspect(timeout)}"
       )
 
-  @statuses [:starting, :running, :restarting, :terminated, :stopping]
+  @statuses [:starting, :running, :restarting, :terminated, :stopping, :parked]
 
   defp filter!(filter) do
     filter

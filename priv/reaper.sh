@@ -4,6 +4,7 @@
 # The BEAM starts it before any interpreter and tells it, a line each:
 #   watch PID     an interpreter, the leader of its own process group
 #   kill PID      kill that group now
+#   dump PID      ask that interpreter for the stacks of its threads
 #   forget PID    it is gone, with all that it started
 #   remove DIR    the directory to remove at the end
 #   end           the instance ends
@@ -46,6 +47,7 @@ while read -r verb argument; do
     case $verb in
         watch) watched="$watched$argument " ;;
         kill) kill -KILL "-$argument" 2>/dev/null; forget "$argument" ;;
+        dump) kill -USR2 "$argument" 2>/dev/null ;;
         forget) forget "$argument" ;;
         remove) directory=$argument ;;
         end) kill_all ;;

@@ -29,11 +29,14 @@ defmodule Pyre.Address do
     running: 1,
     restarting: 2,
     terminated: 3,
-    stopping: 4
+    stopping: 4,
+    # Takes messages, though it runs none: only who waits for an answer is refused.
+    parked: 5
   }
+  @parked 5
   @names Map.new(@statuses, fn {name, code} -> {code, name} end)
 
-  @type status :: :starting | :running | :restarting | :terminated | :stopping
+  @type status :: :starting | :running | :restarting | :terminated | :stopping | :parked
   @type id :: String.t()
 
   @doc "The integer that stands for a status in the table."
@@ -52,7 +55,7 @@ defmodule Pyre.Address do
   end
 
   @doc "Counts a message in: `{:ok, handle, seq}`, or why it can't be taken. A control message finds room in a full mailbox."
-  @spec enter(Instance.t(), id(), non_neg_integer(), :bounded | :control) ::
+  @spec enter(Instance.t(), id(), non_neg_integer(), :bounded | :waiting_caller | :control) ::
           {:ok, pos_integer(), pos_integer()}
           | {:error, :not_found | {:overloaded, pos_integer(), pos_integer()} | {:closed, status()}}
   def enter(instance, id, size, room) do
@@ -67,11 +70,11 @@ defmodule Pyre.Address do
       ])
 
     cond do
-      status > 2 ->
+      status > 2 and (status != @parked or room == :waiting_caller) ->
         refuse(instance, id, size, {:closed, Map.fetch!(@names, status)})
 
       # What others have counted in and will count out again, since they are refused too, is not told.
-      room == :bounded and (count > max_count or too_many_bytes?(instance, bytes, size)) ->
+      room != :control and (count > max_count or too_many_bytes?(instance, bytes, size)) ->
         refuse(instance, id, size, {:overloaded, min(count - 1, max_count), bytes - size})
 
       true ->
@@ -101,7 +104,7 @@ defmodule Pyre.Address do
   @doc "Whom to wake, now that a message is in the mailbox: read after the insert, so that no restart is missed."
   @spec recipient(Instance.t(), id()) :: {:ok, pid() | nil} | :closed
   def recipient(instance, id) do
-    if :ets.lookup_element(instance.agents, id, @status) > 2,
+    if :ets.lookup_element(instance.agents, id, @status) in 3..4,
       do: :closed,
       else: {:ok, :ets.lookup_element(instance.agents, id, @pid)}
   rescue
@@ -121,7 +124,7 @@ defmodule Pyre.Address do
           | :error
   def take_over(instance, id, pid) do
     case fetch(instance, id) do
-      {:ok, %{status: status} = row} when status in [:starting, :running, :restarting] ->
+      {:ok, %{status: status} = row} when status in [:starting, :running, :restarting, :parked] ->
         :ets.update_element(instance.agents, id, [{@pid, pid}])
         incarnation = :ets.update_counter(instance.agents, id, {@incarnation, 1})
 
@@ -184,7 +187,8 @@ defmodule Pyre.Address do
   @spec expected(Instance.t()) :: [{id(), pid() | nil}]
   def expected(instance) do
     :ets.select(instance.agents, [
-      {pattern(%{1 => :"$1", @pid => :"$2", @status => :"$3"}), [{:<, :"$3", 3}], [{{:"$1", :"$2"}}]}
+      {pattern(%{1 => :"$1", @pid => :"$2", @status => :"$3"}),
+       [{:orelse, {:<, :"$3", 3}, {:==, :"$3", @parked}}], [{{:"$1", :"$2"}}]}
     ])
   end
 

@@ -15,14 +15,15 @@ defmodule Pyre.Agent do
   #   :busy      a message runs
   #   :waiting   there is work, but no worker; {:waiting, hook} where the work is on_start or on_stop
   #   :ending    on_stop runs
+  #   :parked    hurt its workers too often: the mailbox fills, nothing runs
 
   require Logger
   require Pyre.Wire, as: Wire
 
-  alias Pyre.Agent.{Commits, Ending, Requests, Restarts, Watch}
-  alias Pyre.{Address, Classes, Error, Instance, Mailbox, Telemetry, Timers, Worker}
+  alias Pyre.Agent.{Commits, Ending, Quarantine, Requests, Restarts, Watch}
+  alias Pyre.{Address, Classes, DeadLetters, Error, Instance, Mailbox, Telemetry, Timers, Worker}
   alias Pyre.Wire.Body
-  alias Pyre.Worker.Pool
+  alias Pyre.Worker.{Isolation, Pool}
 
   # After a message, this long without another before the process hibernates: hibernation costs a full collection.
   # Short, since a burst over many agents would else keep all their heaps at once.
@@ -44,7 +45,9 @@ defmodule Pyre.Agent do
     :running,
     :stop,
     :watch,
+    :fence,
     phase: :idle,
+    probation?: false,
     epoch: 0,
     active?: false,
     interleaves?: false,
@@ -99,6 +102,7 @@ defmodule Pyre.Agent do
   # The first incarnation has nothing to recover. A predecessor that left the status "running" was killed: that is a crash
   # like any other, only that nobody has written it down.
   defp begin(state, %{incarnation: 1}), do: state |> acknowledge() |> start() |> settle()
+  defp begin(state, %{status: :parked}), do: %{state | phase: :parked} |> acknowledge() |> settle()
   defp begin(state, %{status: :restarting}), do: state |> acknowledge() |> back_off() |> settle()
 
   defp begin(state, _killed) do
@@ -148,9 +152,12 @@ defmodule Pyre.Agent do
   end
 
   defp recover_message(state, message) do
-    case Commits.answer(state.instance, state.handle, message.key) do
+    case committed_or_settled(state, message.key) do
       {:ok, reply} ->
         Mailbox.reply(message.reply_to, 0, reply)
+        Mailbox.delete(state.instance, state.id, message)
+
+      :settled ->
         Mailbox.delete(state.instance, state.id, message)
 
       :error ->
@@ -159,9 +166,22 @@ defmodule Pyre.Agent do
     end
   end
 
+  defp committed_or_settled(state, key) do
+    with :error <- Commits.answer(state.instance, state.handle, key),
+         do: if(DeadLetters.settled?(state.instance, key), do: :settled, else: :error)
+  end
+
   defp fence(state, worker, epoch) do
     Worker.drop(worker, self(), state.handle, epoch)
-    %{Watch.forget(state) | phase: :fencing, epoch: epoch, active?: false, watch: Process.monitor(worker)}
+
+    %{
+      Watch.forget(state)
+      | phase: :fencing,
+        epoch: epoch,
+        active?: false,
+        watch: Process.monitor(worker),
+        fence: {worker, Instance.now_ms()}
+    }
   end
 
   defp start(state) do
@@ -249,7 +269,18 @@ defmodule Pyre.Agent do
   defp handle({:answer, token, status, body}, state), do: Requests.answered(state, token, status, body)
   defp handle({:request_timeout, token}, state), do: Requests.timed_out(state, token)
   defp handle({:cancel, key}, state), do: Watch.caller_gave_up(state, key)
-  defp handle({:worker_down, key, begun?, error}, state), do: worker_down(key, begun?, error, state)
+
+  defp handle({:worker_down, key, begun?, error, charge}, state),
+    do: worker_down(key, begun?, error, charge, state)
+
+  defp handle({:blamed, evidence}, %{phase: :fencing} = state) do
+    sheet = charge_sheet(state, nil, evidence)
+
+    case Quarantine.strike(state.instance, state.handle, sheet) do
+      :probation -> Ending.struck(state, sheet) && state
+      :park -> park(state, sheet)
+    end
+  end
 
   defp handle({:dropped, epoch}, %{phase: :fencing, epoch: epoch} = state), do: fenced(state)
   defp handle({:DOWN, _monitor, :process, _worker, _reason}, %{phase: :fencing} = state), do: fenced(state)
@@ -259,6 +290,8 @@ defmodule Pyre.Agent do
     do: Watch.caller_down(state)
 
   defp handle(:workers_changed, %{phase: :waiting} = state), do: resume(state)
+  defp handle({:admitted, worker}, state), do: admitted(worker, state)
+  defp handle(:unparked, %{phase: :parked} = state), do: resume(state)
   defp handle(:workers_changed, %{phase: {:waiting, hook}} = state), do: run_hook(state, hook)
   defp handle(:backoff_over, %{phase: :backoff} = state), do: recover(state)
   defp handle(:drain_over, %{stop: stop} = state) when stop != nil, do: stop_by_force(state)
@@ -274,6 +307,11 @@ defmodule Pyre.Agent do
   defp own?(key, %{running: %{key: key}}), do: true
   defp own?(key, %{beside: beside}), do: Enum.any?(beside, &(&1.key == key))
 
+  defp mail({_handle, 0, _seq} = key, %{stop: nil, phase: :parked} = state) do
+    with %{} = message <- Mailbox.get(state.instance, key), do: Ending.stopped(%{state | stop: message})
+    state
+  end
+
   defp mail({_handle, 0, _seq} = key, %{stop: nil} = state), do: stop_requested(key, state)
   defp mail(key, %{phase: :idle} = state), do: key |> oldest(state) |> run_if_any(state)
 
@@ -286,7 +324,16 @@ defmodule Pyre.Agent do
        else: %{state | mail?: true}
   end
 
-  defp mail(_key, %{phase: :waiting} = state), do: resume(state)
+  defp mail(_key, %{phase: :waiting, probation?: false} = state), do: resume(state)
+
+  # A person may mend its state meanwhile.
+  defp mail(key, %{phase: :parked} = state) do
+    case Mailbox.get(state.instance, key) do
+      %{kind: :put_state} = message -> %{take_aside(message, state) | phase: :parked}
+      _waits -> state
+    end
+  end
+
   defp mail(_key, state), do: %{state | mail?: true}
 
   # A key that is gone was taken by an earlier turn, or withdrawn.
@@ -315,6 +362,15 @@ defmodule Pyre.Agent do
     if expired?(message),
       do: take(message, state, fn -> Watch.expire(state, message) end),
       else: dispatch(message, state)
+  end
+
+  defp take_aside(message, state) do
+    if Mailbox.claim(state.instance, message.key) do
+      put_state(message, state)
+      Mailbox.delete(state.instance, state.id, message)
+    end
+
+    state
   end
 
   # For what needs no interpreter: claimed, done, and on with the next.
@@ -350,9 +406,9 @@ defmodule Pyre.Agent do
 
   defp dispatch(message, state) do
     case worker(state) do
-      {:ok, worker} -> claim_and_deliver(message, %{state | worker: worker})
-      :wait -> wait_for_worker(state)
-      {:failed, error} -> without_worker(error, state)
+      {:ok, worker, state} -> claim_and_deliver(message, %{state | worker: worker})
+      {:wait, state} -> wait_for_worker(state)
+      {{:failed, error}, state} -> without_worker(error, state)
     end
   end
 
@@ -362,16 +418,62 @@ defmodule Pyre.Agent do
       else: next(%{state | mail?: true})
   end
 
-  defp worker(%{worker: nil} = state), do: Pool.pick(state.instance)
-  defp worker(%{worker: worker}), do: {:ok, worker}
+  defp worker(%{worker: nil} = state), do: choose_worker(state)
+  defp worker(%{worker: worker} = state), do: {:ok, worker, state}
+
+  defp choose_worker(%{instance: instance} = state) do
+    {:ok, %{opts: opts}} = Address.fetch(instance, state.id)
+
+    case Quarantine.role(instance, state.handle, opts) do
+      :probation ->
+        Isolation.enter(instance, self())
+        {:wait, %{state | probation?: true}}
+
+      role ->
+        case Pool.pick(instance, role) do
+          {:ok, worker} -> {:ok, worker, state}
+          :missing when role == :shared -> {:wait, state}
+          :missing -> {want(instance, role), state}
+          other -> {other, state}
+        end
+    end
+  end
+
+  defp want(instance, role) do
+    if Isolation.room?(instance, role) do
+      Isolation.want(instance, role)
+      :wait
+    else
+      {:failed, Isolation.full(instance)}
+    end
+  end
+
+  # On probation, the agent is alone in the worker for one message, and then makes room for the next.
+  defp admitted(worker, %{phase: phase, probation?: true} = state) when phase in [:waiting, :idle] do
+    case next(%{state | phase: :idle, worker: worker, mail?: true}) do
+      %{phase: :idle, probation?: true} = idle -> leave_worker(idle)
+      busy -> busy
+    end
+  end
+
+  defp admitted(worker, %{phase: {:waiting, hook}, probation?: true} = state),
+    do: run_hook(%{state | worker: worker}, hook)
+
+  defp admitted(worker, state) do
+    Pool.leave(state.instance, worker)
+    Isolation.leave(state.instance, self())
+    state
+  end
 
   # Looked at again after the pid is in the table, so that a worker that became ready in between is not missed.
+  defp wait_for_worker(%{probation?: true} = state), do: %{state | phase: :waiting, mail?: true}
+
   defp wait_for_worker(state) do
     Pool.wait(state.instance, self())
 
-    case Pool.pick(state.instance) do
-      {:ok, worker} -> next(%{state | phase: :idle, worker: worker, mail?: true})
-      _still_none -> %{state | phase: :waiting, mail?: true}
+    case choose_worker(state) do
+      {:ok, worker, state} -> next(%{state | phase: :idle, worker: worker, mail?: true})
+      {_still_none, state} -> %{state | phase: :waiting, mail?: true}
     end
   end
 
@@ -385,17 +487,17 @@ defmodule Pyre.Agent do
     %{state | phase: :waiting, mail?: true}
   end
 
-  # The worker's process may have been killed, or be about to end with a successor enrolled already. It is looked at after
-  # the claim: a successor that enrols later finds the claimed message and tells us.
-  defp deliver(message, %{worker: {no, worker}} = state) do
-    if Process.alive?(worker) and Pool.pid(state.instance, no) == worker do
+  # The worker may be closed, because it is being replaced, or its process may have been killed. It is looked at after the
+  # claim: a successor that enrols later finds the claimed message and tells us.
+  defp deliver(message, %{worker: {_no, pid} = worker} = state) do
+    if Pool.open?(state.instance, worker) do
       {state, activation} = activation(state)
       Instance.count(state.instance, :delivered)
-      Worker.deliver(worker, self(), message.key, wire(message, state), activation)
+      Worker.deliver(pid, self(), message.key, wire(message, state), activation)
       state
     else
-      error = Error.new(:worker_down, "the process of the worker ended", %{begun: false})
-      worker_down(message.key, false, error, state)
+      error = Error.new(:worker_down, "the worker is being replaced", %{begun: false})
+      worker_down(message.key, false, error, nil, state)
     end
   end
 
@@ -441,10 +543,10 @@ defmodule Pyre.Agent do
     }
 
     case worker(state) do
-      {:ok, worker} ->
+      {:ok, worker, state} ->
         deliver(message, %{state | worker: worker, running: message, phase: phase(hook)})
 
-      _none ->
+      {_none, state} ->
         Pool.wait(state.instance, self())
         %{state | running: nil, mail?: true, phase: {:waiting, hook}}
     end
@@ -474,7 +576,10 @@ defmodule Pyre.Agent do
   end
 
   defp finished_beside(status, message, body, state) do
-    Mailbox.reply(message.reply_to, min(status, 1), body)
+    if status == Wire.status_done(),
+      do: Mailbox.reply(message.reply_to, 0, body),
+      else: answer_error(message, body, state)
+
     Mailbox.delete(state.instance, state.id, message)
     state
   end
@@ -534,6 +639,11 @@ defmodule Pyre.Agent do
 
   defp answer_error(message, body, _state), do: Mailbox.reply(message.reply_to, 1, body)
 
+  defp ended(message, %{probation?: true} = state) do
+    Quarantine.cleared(state.instance, state.handle)
+    ended(message, leave_worker(state))
+  end
+
   defp ended(%{kind: :on_start}, state), do: started(state)
 
   defp ended(message, state) do
@@ -567,13 +677,58 @@ defmodule Pyre.Agent do
 
   ## The loss of a worker
 
-  defp worker_down(key, begun?, error, %{running: %{key: key} = message} = state),
-    do: state |> Requests.close(key) |> leave_worker() |> interrupted(message, begun?, error)
+  defp worker_down(key, begun?, error, charge, %{running: %{key: key} = message} = state),
+    do: state |> Requests.close(key) |> leave_worker() |> charged(charge, message, begun?, error)
 
-  defp worker_down(key, _begun?, error, state) do
+  defp worker_down(key, begun?, error, charge, state) do
     {mine, beside} = Enum.split_with(state.beside, &(&1.key == key))
-    for message <- mine, do: Ending.interrupted(state, message, error)
-    next_if_idle(%{state | beside: beside, active?: false})
+    for message <- mine, do: interrupted_beside(state, message, begun?, error)
+    state = %{state | beside: beside, active?: false}
+    if mine != [], do: suspect(charge, state)
+    next_if_idle(state)
+  end
+
+  defp interrupted_beside(state, message, true, error), do: Ending.interrupted(state, message, error)
+
+  defp interrupted_beside(state, message, false, _error),
+    do: Mailbox.unclaim(state.instance, message.key, message.attempt)
+
+  defp suspect(nil, _state), do: true
+  defp suspect(_charge, state), do: Quarantine.suspect(state.instance, state.handle)
+
+  # Its handler was on the loop, or alone: what killed the worker is not run again, whatever the handler promises.
+  defp charged(state, {:certain, evidence}, message, _begun?, error) do
+    sheet = charge_sheet(state, message, evidence)
+    verdict = Quarantine.strike(state.instance, state.handle, sheet)
+    Ending.culprit(state, message, error)
+
+    case verdict do
+      :probation -> Ending.struck(state, sheet) && go_on(state, message)
+      :park -> park(state, sheet)
+    end
+  end
+
+  defp charged(state, charge, message, begun?, error) do
+    suspect(charge, state)
+    interrupted(state, message, begun?, error)
+  end
+
+  defp go_on(state, %{kind: hook}) when hook in [:on_start, :on_stop], do: run_hook(state, hook)
+  defp go_on(state, _message), do: resume(state)
+
+  defp charge_sheet(state, message, evidence) do
+    Map.merge(evidence, %{
+      class: state.class,
+      handler: message && ((message.handler != "" && message.handler) || to_string(message.kind)),
+      message_id: message && elem(message.key, 2)
+    })
+  end
+
+  defp park(%{stop: stop} = state, _sheet) when stop != nil, do: Ending.stopped(state)
+
+  defp park(state, sheet) do
+    Ending.parked(state, sheet)
+    %{Watch.forget(state) | phase: :parked, running: nil, fence: nil, mail?: false}
   end
 
   defp next_if_idle(%{phase: :idle} = state), do: resume(state)
@@ -582,12 +737,13 @@ defmodule Pyre.Agent do
   defp worker_lost(state) do
     error = Error.new(:worker_down, "the process of the worker ended", %{begun: true})
     keys = for message <- [state.running | state.beside], message != nil, do: message.key
-    Enum.reduce(keys, state, &worker_down(&1, true, error, &2))
+    Enum.reduce(keys, state, &worker_down(&1, true, error, nil, &2))
   end
 
   defp leave_worker(state) do
     Pool.leave(state.instance, state.worker)
-    Watch.forget(%{state | worker: nil, active?: false, running: nil})
+    if state.probation?, do: Isolation.leave(state.instance, self())
+    Watch.forget(%{state | worker: nil, active?: false, running: nil, probation?: false})
   end
 
   defp interrupted(state, %{kind: hook} = _message, _begun?, _error) when hook in [:on_start, :on_stop],
@@ -609,7 +765,7 @@ defmodule Pyre.Agent do
     resume(state)
   end
 
-  defp fenced(state), do: state |> Watch.forget() |> begin_again()
+  defp fenced(state), do: %{state | fence: nil} |> Watch.forget() |> begin_again()
 
   defp begin_again(%{stop: stop} = state) when stop != nil, do: next(%{state | phase: :idle})
 

@@ -8,7 +8,7 @@ defmodule Pyre.Drain do
 
   require Logger
 
-  alias Pyre.{Address, Classes, Error, Instance, Mailbox}
+  alias Pyre.{Address, Classes, DeadLetters, Error, Instance, Mailbox}
 
   @poll_ms 10
 
@@ -48,15 +48,28 @@ defmodule Pyre.Drain do
     wait(fn -> Mailbox.running_count(instance) == 0 end, until)
     run_on_stop(instance, until)
     Mailbox.abandon_all(instance, cut(instance))
+    Mailbox.refuse_all(instance, error)
+    report(instance, error)
+  end
 
-    case Mailbox.refuse_all(instance, error) do
-      0 ->
-        :ok
+  # They have no caller who could be told, and the tables end with the instance: the log is where they are found again.
+  defp report(instance, error) do
+    left =
+      for {id, %{kind: kind} = message} when kind != :stop <- Mailbox.without_caller(instance),
+          do: {id, message}
 
-      left ->
-        Logger.warning("#{left} casts and timers were still waiting at shutdown and are lost",
-          pyre: instance.name
-        )
+    classes = Map.new(Address.all(instance), &{&1.id, &1.class})
+
+    for {id, message} <- left,
+        do: DeadLetters.put(instance, %{id: id, class: classes[id] || "?"}, message, :stopping, error)
+
+    if left != [] do
+      summary = DeadLetters.summary(for {id, message} <- left, do: {id, classes[id] || "?", message.handler})
+
+      Logger.warning(
+        "#{length(left)} casts and timers had not ended at shutdown and are lost: #{summary}",
+        pyre: instance.name
+      )
     end
   end
 

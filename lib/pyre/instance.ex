@@ -22,6 +22,8 @@ defmodule Pyre.Instance do
     :timer_index,
     :waits,
     :waiting,
+    :quarantine,
+    :dead_letters,
     :counters,
     :load,
     :flags,
@@ -42,6 +44,8 @@ defmodule Pyre.Instance do
           timer_index: :ets.tid(),
           waits: :ets.tid(),
           waiting: :ets.tid(),
+          quarantine: :ets.tid(),
+          dead_letters: :ets.tid(),
           counters: :counters.counters_ref(),
           load: :counters.counters_ref(),
           flags: :atomics.atomics_ref(),
@@ -63,14 +67,20 @@ defmodule Pyre.Instance do
     :overloaded,
     :resent,
     :dropped_casts,
+    :worker_recycles,
+    :strikes,
+    :parked,
+    :dead_letters_dropped,
     :log_lines_dropped
   ]
   @indices @counters |> Enum.with_index(1) |> Map.new()
 
-  # The atomics: 1 the last handle given out, 2 set when the intake is closed, 3 the last number for timers and waits.
+  # The atomics: 1 the last handle given out, 2 set when the intake is closed, 3 the last number for timers and waits,
+  # 4 the bytes of all dead letters.
   @handle 1
   @draining 2
   @unique 3
+  @letter_bytes 4
 
   @doc "The validated options of an instance, as a map."
   @spec config(keyword()) :: map()
@@ -126,6 +136,14 @@ defmodule Pyre.Instance do
   @spec unique(t()) :: pos_integer()
   def unique(%__MODULE__{flags: flags}), do: :atomics.add_get(flags, @unique, 1)
 
+  @doc "Counts the bytes of dead letters."
+  @spec add_letter_bytes(t(), integer()) :: :ok
+  def add_letter_bytes(%__MODULE__{flags: flags}, bytes), do: :atomics.add(flags, @letter_bytes, bytes)
+
+  @doc "How many bytes the dead letters take."
+  @spec letter_bytes(t()) :: integer()
+  def letter_bytes(%__MODULE__{flags: flags}), do: :atomics.get(flags, @letter_bytes)
+
   @doc "Closes the intake: from now on calls, casts and starts are answered `stopping`."
   @spec close(t()) :: :ok
   def close(%__MODULE__{flags: flags}), do: :atomics.put(flags, @draining, 1)
@@ -150,7 +168,7 @@ defmodule Pyre.Instance do
 
   @doc "New flags for an instance."
   @spec new_flags() :: :atomics.atomics_ref()
-  def new_flags, do: :atomics.new(3, signed: false)
+  def new_flags, do: :atomics.new(4, signed: true)
 
   @doc "Makes a process of the tree findable by its role."
   @spec register(t(), term()) :: true

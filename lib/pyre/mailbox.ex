@@ -71,6 +71,7 @@ defmodule Pyre.Mailbox do
 
   # Else an agent that is overrun could not even be stopped.
   defp room(:stop), do: :control
+  defp room(:call), do: :waiting_caller
   defp room(_kind), do: :bounded
 
   defp refusal(_instance, id, :not_found), do: not_found(id)
@@ -97,6 +98,7 @@ defmodule Pyre.Mailbox do
   def closed(instance, id) do
     case Address.fetch(instance, id) do
       {:ok, %{status: :terminated, handle: handle}} -> terminated(instance, id, handle)
+      {:ok, %{status: :parked, handle: handle}} -> parked(instance, id, handle)
       {:ok, _row} -> Error.new(:stopped, "the agent #{inspect(id)} is being stopped")
       :error -> Error.new(:stopped, "the agent #{inspect(id)} was stopped")
     end
@@ -113,6 +115,22 @@ defmodule Pyre.Mailbox do
       %{last_error: last && Exception.message(last)}
     )
   end
+
+  @doc "The error of an agent that is parked, with the reason of the last strike."
+  @spec parked(Instance.t(), Address.id(), pos_integer()) :: Error.t()
+  def parked(instance, id, handle) do
+    %{evidence: evidence} = Pyre.Agent.Quarantine.fetch(instance, handle)
+
+    Error.new(
+      :parked,
+      "the agent #{inspect(id)} is parked, since it hurt its workers again and again#{reason(evidence)}; " <>
+        "Pyre.info/2 tells more, Pyre.unpark/2 lets it run again",
+      %{strikes: length(evidence)}
+    )
+  end
+
+  defp reason([]), do: ""
+  defp reason([%{reason: reason} | _earlier]), do: " (#{reason |> String.split("\n") |> hd()})"
 
   defp because(nil), do: ""
   defp because(error), do: ", last error: #{Exception.message(error)}"
@@ -206,23 +224,29 @@ defmodule Pyre.Mailbox do
     end
   end
 
-  @doc "Answers every call that nobody has begun, in all mailboxes. The number of messages without a caller that remain."
-  @spec refuse_all(Instance.t(), Error.t()) :: non_neg_integer()
+  @doc "Answers every call that nobody has begun, in all mailboxes."
+  @spec refuse_all(Instance.t(), Error.t()) :: :ok
   def refuse_all(instance, error) do
     :ets.foldl(
-      fn row, left ->
+      fn row, :ok ->
         %{reply_to: reply_to} = message = to_map(row)
 
-        cond do
-          elem(row, 1) > 0 -> left
-          reply_to == nil -> left + 1
-          withdraw(instance, elem(row, 2), message.key) -> reply(reply_to, 1, error) && left
-          true -> left
-        end
+        if elem(row, 1) == 0 and reply_to != nil and withdraw(instance, elem(row, 2), message.key),
+          do: reply(reply_to, 1, error)
+
+        :ok
       end,
-      0,
+      :ok,
       instance.mailbox
     )
+  end
+
+  @doc "The messages that nobody waits for, in all mailboxes, with the ids of their agents."
+  @spec without_caller(Instance.t()) :: [{Address.id(), t()}]
+  def without_caller(instance) do
+    instance.mailbox
+    |> :ets.select([{{:_, :_, :_, :_, :_, :_, :_, :_, nil}, [], [:"$_"]}])
+    |> Enum.map(&{elem(&1, 2), to_map(&1)})
   end
 
   @doc "Answers every call that still runs, in all mailboxes, whatever becomes of it."
@@ -238,22 +262,24 @@ defmodule Pyre.Mailbox do
     )
   end
 
-  @doc "Empties a mailbox: the messages that nobody has claimed, in order."
-  @spec sweep(Instance.t(), Address.id(), pos_integer()) :: [t()]
-  def sweep(instance, id, handle) do
+  @doc "Claims what nobody has claimed: those messages, in order. They stay in the mailbox until each is settled."
+  @spec claim_all(Instance.t(), pos_integer()) :: [t()]
+  def claim_all(instance, handle) do
     case next(instance, handle) do
       nil ->
         []
 
       message ->
-        if claim(instance, message.key) do
-          delete(instance, id, message)
-          [message | sweep(instance, id, handle)]
-        else
-          sweep(instance, id, handle)
-        end
+        if claim(instance, message.key),
+          do: [message | claim_all(instance, handle)],
+          else: claim_all(instance, handle)
     end
   end
+
+  @doc "All messages, claimed or not."
+  @spec all(Instance.t(), pos_integer()) :: [t()]
+  def all(instance, handle),
+    do: instance.mailbox |> :ets.select([{row_pattern(handle), [], [:"$_"]}]) |> Enum.map(&to_map/1)
 
   defp row_pattern(handle), do: {{handle, :_, :_}, :"$1", :_, :_, :_, :_, :_, :_, :_}
 

@@ -7,6 +7,9 @@ defmodule Pyre.Options do
           :pos_integer
           | :non_neg_integer
           | :timeout
+          | :pos_timeout
+          | :bytes
+          | :isolation
           | :atom
           | :string
           | :string_or_nil
@@ -17,6 +20,9 @@ defmodule Pyre.Options do
           | {:in, [atom()]}
 
   @type schema :: [{atom(), {type(), default :: term(), doc :: String.t()}}]
+
+  # An interpreter with its imports needs about a third of this.
+  @least_bytes 67_108_864
 
   @instance [
     name: {:atom, nil, "the instance's name, the first argument of every function; `Pyre` by default"},
@@ -37,10 +43,26 @@ defmodule Pyre.Options do
     max_seconds: {:pos_integer, 5, "the period of `:max_restarts`"},
     max_attempts:
       {:pos_integer, 3, "how often a cast is begun before it is given up, where workers die under it"},
+    max_dead_letters:
+      {:pos_integer, 1_000, "messages kept that were given up; beyond it, or 16 MiB, the oldest is dropped"},
     max_threads: {:pos_integer, 64, "threads for `def` handlers in one interpreter"},
     max_activations: {:pos_integer, 50_000, "agents' objects held by one interpreter"},
     stall_warning:
-      {:pos_integer, 100, "ms that a handler may hold the loop before it is warned about by name"}
+      {:pos_integer, 100, "ms that a handler may hold the loop before it is warned about by name"},
+    stall_timeout:
+      {:pos_timeout, 1_000,
+       "ms without progress after which an interpreter is replaced; `:infinity` for breakpoints"},
+    spare: {:boolean, true, "keep one interpreter more, warm, that takes the place of one that is lost"},
+    max_isolated: {:non_neg_integer, 16, "interpreters beside the shared ones, for agents with `:isolation`"},
+    strike_decay:
+      {:pos_integer, 600_000,
+       "ms after which an agent that hurt a worker is trusted again, where it did not do so once more"},
+    max_worker_rss:
+      {:bytes, nil,
+       "resident bytes at which an interpreter is replaced after what runs has ended; at twice as many it is killed"},
+    max_worker_age: {:timeout, :infinity, "ms after which an interpreter is replaced"},
+    max_worker_messages:
+      {:pos_timeout, :infinity, "messages after which an interpreter is replaced, against leaks"}
   ]
 
   @agent [
@@ -50,6 +72,9 @@ defmodule Pyre.Options do
     max_restarts: {:non_neg_integer, nil, "as the instance's, for this agent"},
     max_seconds: {:pos_integer, nil, "as the instance's, for this agent"},
     max_mailbox: {:pos_integer, nil, "as the instance's, for this agent"},
+    isolation:
+      {:isolation, nil,
+       "`:dedicated` for an interpreter of its own, `{:tenant, key}` for one that it shares with this tenant's agents only"},
     meta: {:map, %{}, "anything the host wants to keep with the agent; shown by `Pyre.info/2`"},
     if_exists: {{:in, [:error, :return]}, :error, "`:return` gives the id of an agent that is already there"},
     timeout: {:timeout, 5_000, "how long to wait for `on_start`, in ms"}
@@ -143,6 +168,10 @@ defmodule Pyre.Options do
   defp valid?(:pos_integer, value), do: is_integer(value) and value > 0
   defp valid?(:non_neg_integer, value), do: is_integer(value) and value >= 0
   defp valid?(:timeout, value), do: value == :infinity or (is_integer(value) and value >= 0)
+  defp valid?(:pos_timeout, value), do: value == :infinity or (is_integer(value) and value > 0)
+  defp valid?(:bytes, value), do: is_nil(value) or (is_integer(value) and value >= @least_bytes)
+  defp valid?(:isolation, {:tenant, key}), do: is_binary(key) and key != ""
+  defp valid?(:isolation, value), do: value in [nil, :dedicated]
   defp valid?(:atom, value), do: is_atom(value) and value not in [nil, true, false]
   defp valid?(:string_or_nil, value), do: is_nil(value) or is_binary(value)
   defp valid?(:boolean, value), do: is_boolean(value)
@@ -163,6 +192,9 @@ defmodule Pyre.Options do
   defp describe(:pos_integer), do: "a positive integer"
   defp describe(:non_neg_integer), do: "a non-negative integer"
   defp describe(:timeout), do: "a non-negative integer (milliseconds) or :infinity"
+  defp describe(:pos_timeout), do: "a positive integer or :infinity"
+  defp describe(:bytes), do: "a number of bytes, at least #{@least_bytes}"
+  defp describe(:isolation), do: ":dedicated or {:tenant, key}, where the key is a string"
   defp describe(:atom), do: "an atom, such as MyApp.Pyre"
   defp describe(:string_or_nil), do: "a string"
   defp describe(:boolean), do: "true or false"

@@ -53,7 +53,7 @@ defmodule Pyre.Python do
   the kernel kill it when its parent dies, also while it is stuck in C. Both replace themselves: the pid stays.
   """
   @spec port_options(Path.t(), map()) :: list()
-  def port_options(python, %{recorder: recorder, log: log, stderr: stderr, env: env}) do
+  def port_options(python, %{recorder: recorder, log: log, stderr: stderr, stacks: stacks, env: env}) do
     script = Path.join(package_directory(), "pyre/__main__.py")
     command = [death_signal(), python, ["-s", "-u", script]] |> List.flatten()
 
@@ -66,7 +66,13 @@ defmodule Pyre.Python do
       {:busy_limits_port, {4_194_304, 16_777_216}},
       # The first redirection is for the complaint about the second, where the instance ends meanwhile.
       args: ["-c", ~S(exec "$@" 2>/dev/null 2>>"$PYRE_STDERR"), "pyre" | command],
-      env: environment(env, [{"PYRE_RECORDER", recorder}, {"PYRE_LOG", log}, {"PYRE_STDERR", stderr}])
+      env:
+        environment(env, [
+          {"PYRE_RECORDER", recorder},
+          {"PYRE_LOG", log},
+          {"PYRE_STDERR", stderr},
+          {"PYRE_STACKS", stacks}
+        ])
     ]
   end
 

@@ -19,6 +19,10 @@ defmodule Pyre.Reaper do
   @spec kill(Instance.t(), pos_integer()) :: :ok
   def kill(instance, os_pid), do: Instance.notify(instance, :reaper, {:tell, "kill #{os_pid}\n"})
 
+  @doc "Asks an interpreter for the stacks of its threads; also one whose interpreter's lock is held in C."
+  @spec dump(Instance.t(), pos_integer()) :: :ok
+  def dump(instance, os_pid), do: Instance.notify(instance, :reaper, {:tell, "dump #{os_pid}\n"})
+
   ## Callbacks
 
   @impl GenServer

@@ -2,7 +2,7 @@ defmodule Pyre.State do
   @moduledoc false
 
   # Owns the tables of an instance and does nothing else, so that it has no reason to die: addresses, mailboxes,
-  # committed states, restart budgets, timers. Every other process of the tree can be lost and rebuilds itself
+  # committed states, restart budgets, timers, dead letters. Every other process of the tree can be lost and rebuilds itself
   # from here. It is the first child and the last to stop.
 
   use GenServer
@@ -67,8 +67,10 @@ defmodule Pyre.State do
       timer_index: table(:pyre_timer_index, :ordered_set),
       waits: table(:pyre_waits, :duplicate_bag),
       waiting: table(:pyre_waiting, :set),
+      quarantine: table(:pyre_quarantine, :set),
+      dead_letters: table(:pyre_dead_letters, :ordered_set),
       counters: Instance.new_counters(),
-      load: :counters.new(config.workers, []),
+      load: Pyre.Worker.Pool.new_load(config),
       flags: Instance.new_flags(),
       directory: make_directory()
     }

@@ -10,7 +10,9 @@ defmodule Pyre.Telemetry do
      "`name`, `worker`, `os_pid`, `reason`"},
     {[:agent, :message], "a message ended and was answered", "`count`", "`name`, `class`, `handler`"},
     {[:agent, :failed], "a handler failed, the agent's process ends", "`count`",
-     "`name`, `id`, `class`, `error`"}
+     "`name`, `id`, `class`, `error`"},
+    {[:dead_letter], "a message without a caller was given up", "`count`",
+     "`name`, `id`, `class`, `handler`, `reason`"}
   ]
 
   @moduledoc """

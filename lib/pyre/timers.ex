@@ -7,7 +7,7 @@ defmodule Pyre.Timers do
 
   use GenServer
 
-  alias Pyre.{Instance, Mailbox}
+  alias Pyre.{Address, DeadLetters, Instance, Mailbox}
 
   # A timer of the VM's can't be armed for more than 49 days; a day is enough to look again.
   @longest_ms 86_400_000
@@ -89,11 +89,21 @@ defmodule Pyre.Timers do
           {{Instance.now_ms() + @retry_ms, Instance.unique(instance)}, owner, id, handler, args}
         )
 
+      {:error, %Pyre.Error{kind: :terminated} = error} ->
+        give_up(instance, {due, owner, id, handler, args}, error)
+
       _accepted_or_gone ->
         :ok
     end
 
     :ets.delete(instance.timers, due)
+  end
+
+  defp give_up(instance, {{_due_ms, unique}, {handle, _name}, id, handler, args}, error) do
+    message = %{key: {handle, :timer, unique}, kind: :timer, handler: handler, args: args, attempt: 1}
+
+    with {:ok, agent} <- Address.fetch(instance, id),
+         do: DeadLetters.put(instance, agent, message, :terminated, error)
   end
 
   defp arm(%{instance: instance, timer: timer} = state) do

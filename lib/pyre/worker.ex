@@ -5,6 +5,12 @@ defmodule Pyre.Worker do
   # process lives on. It numbers the messages that agents hand it, batches frames both ways, and tells each agent what became
   # of its message. It never waits for an agent or a caller, and never for the pipe: a full one makes its own
   # queue grow, not its mailbox.
+  #
+  # status:
+  #   :waiting    a spare that lets the others start first
+  #   :starting   the interpreter is being started, or will be after the back-off
+  #   :ready      it takes messages
+  #   :draining   it is to be replaced: what runs may end, nothing new is taken
 
   use GenServer, restart: :permanent, shutdown: 10_000
 
@@ -12,7 +18,7 @@ defmodule Pyre.Worker do
 
   alias Pyre.{Address, Backoff, Classes, Error, Instance, Mailbox, Python, Reaper, Telemetry, Wire}
   alias Pyre.Wire.{Body, Frame, MsgPack}
-  alias Pyre.Worker.{Log, Pool, Recorder}
+  alias Pyre.Worker.{Log, Pool, PostMortem, Recorder, Recycling}
 
   require Wire
 
@@ -27,13 +33,16 @@ defmodule Pyre.Worker do
   # An interpreter that was ready this long starts the back-off anew.
   @steady_ms 10_000
   @stop_grace_ms 1_000
-  # Of each of the last lines that stand in an error; its details hold them whole.
-  @said_characters 400
-  # So much of what an interpreter said before it connected to the log is kept for the error.
-  @early_bytes 16_384
+  # SIGUSR2, which asks for the stacks, where nobody handles it.
+  @ended_by_dump 128 + 12
+  # So long the exit status of a process that is gone may take.
+  @exit_status_ms 100
+  # So long the stacks that were asked for may take.
+  @dump_ms 100
   # A frame within its limit may still decode to many times its size: then this process ends, and the interpreter with
   # it, not the BEAM. In words: 256 MB. What waits in the mailbox, and binaries, don't count.
   @max_heap_words 32 * 1_024 * 1_024
+  @up [:ready, :draining]
   @spawn_opts [
     message_queue_data: :off_heap,
     fullsweep_after: 20,
@@ -50,6 +59,8 @@ defmodule Pyre.Worker do
     :paths,
     :boot_timer,
     :ready_at,
+    :drain,
+    :stalling,
     status: :starting,
     number: 0,
     in_flight: %{},
@@ -98,6 +109,13 @@ defmodule Pyre.Worker do
     :ok
   end
 
+  @doc "Tells that an activation is not let go of although its message was cancelled: a thread or a handler doesn't end."
+  @spec stuck(pid(), pid(), term(), {pos_integer(), non_neg_integer()}) :: :ok
+  def stuck(worker, agent, key, activation) do
+    send(worker, {:stuck, agent, key, activation})
+    :ok
+  end
+
   @doc "Answers a request that a handler made."
   @spec result(pid(), non_neg_integer(), non_neg_integer(), binary()) :: :ok
   def result(worker, ref, status, body) do
@@ -121,13 +139,17 @@ defmodule Pyre.Worker do
     predecessor = Enum.find(Pool.all(instance), &(&1.worker == no))
 
     # Enrolled first: an agent that finds the predecessor's pid still there has claimed its message before we look.
-    Pool.enroll(instance, no, self())
+    role = Pool.enroll(instance, no, self())
     _told = predecessor && bury(instance, predecessor)
     paths = paths(instance, no)
     {:ok, log} = Log.start_link(instance: instance, worker: no, path: paths.log)
     state = %__MODULE__{instance: instance, no: no, log: log, paths: paths}
     Process.send_after(self(), :tell_clock, @clock_ms)
-    {:ok, state, {:continue, :boot}}
+
+    # The start of an interpreter takes a processor for a while: the others come first.
+    if role == :spare and not Pool.all_shared_ready?(instance),
+      do: {:ok, %{state | status: :waiting}},
+      else: {:ok, state, {:continue, :boot}}
   end
 
   # It was killed, not its interpreter alone: the port closed with it, and nobody told the agents.
@@ -151,7 +173,7 @@ defmodule Pyre.Worker do
     if state.status == :ready do
       state |> push_activation(deliver, activation) |> push_message(agent, key, deliver) |> continue()
     else
-      send(agent, {:worker_down, key, false, not_ready(state)})
+      send(agent, {:worker_down, key, false, not_ready(state), nil})
       {:noreply, state}
     end
   end
@@ -163,7 +185,7 @@ defmodule Pyre.Worker do
     end
   end
 
-  def handle_info({:result, ref, status, body}, %{status: :ready} = state),
+  def handle_info({:result, ref, status, body}, %{status: up} = state) when up in @up,
     do: state |> push({Wire.op_result(), ref, status, body}, byte_size(body)) |> continue()
 
   def handle_info({:result, _ref, _status, _body}, state), do: {:noreply, state}
@@ -195,7 +217,7 @@ defmodule Pyre.Worker do
     end
   end
 
-  def handle_info({:drop, agent, handle, epoch}, %{status: :ready} = state) do
+  def handle_info({:drop, agent, handle, epoch}, %{status: up} = state) when up in @up do
     %{state | drops: Map.put(state.drops, {handle, epoch}, agent)}
     |> push({Wire.op_drop(), handle, epoch}, 0)
     |> continue()
@@ -212,29 +234,81 @@ defmodule Pyre.Worker do
   def handle_info(:tell_clock, state) do
     Process.send_after(self(), :tell_clock, @clock_ms)
 
-    if state.status == :ready,
+    if state.status in @up,
       do: state |> push({Wire.op_clock(), Instance.now_ms()}, 0) |> continue(),
       else: {:noreply, state}
   end
 
+  def handle_info({port, {:exit_status, _status}}, %{port: port, boot_timer: :over} = state),
+    do: {:noreply, died(state, :ours, too_late(state))}
+
+  def handle_info(
+        {port, {:exit_status, @ended_by_dump}},
+        %{port: port, stalling: {:stall, _, _} = cause} = state
+      ),
+      do: {:noreply, died(state, cause)}
+
   def handle_info({port, {:exit_status, status}}, %{port: port} = state),
-    do: {:noreply, died(state, exit_reason(status))}
+    do: {:noreply, died(state, {:exit, status})}
 
-  def handle_info({:EXIT, port, reason}, %{port: port} = state),
-    do: {:noreply, died(state, "its pipe closed (#{inspect(reason)})")}
+  def handle_info({:EXIT, port, _reason}, %{port: port} = state), do: {:noreply, died(state, :lost)}
 
-  # Pyre.Worker.Pulse saw that the process is gone while something else still holds its pipe open.
-  def handle_info({:vanished, os_pid}, %{os_pid: os_pid} = state),
-    do: {:noreply, died(state, "its process is gone")}
+  # From Pyre.Worker.Pulse: the process is gone. How it ended is on its way, unless something else holds its pipe open, ...
+  def handle_info({:vanished, os_pid}, %{os_pid: os_pid} = state) do
+    Pool.close(state.instance, state.no, :starting)
+    Process.send_after(self(), {:lost, os_pid}, @exit_status_ms)
+    continue(state)
+  end
 
-  def handle_info({:vanished, _earlier}, state), do: continue(state)
+  def handle_info({:lost, os_pid}, %{os_pid: os_pid} = state), do: {:noreply, died(state, :lost)}
 
-  def handle_info({:boot_timeout, os_pid}, %{os_pid: os_pid, status: :starting} = state),
-    do: {:noreply, died(state, "it did not become ready within #{state.instance.config.start_timeout} ms")}
+  def handle_info({:stalling, os_pid, stuck, stopped?}, %{os_pid: os_pid} = state),
+    do: continue(%{state | stalling: {:stall, stuck, stopped?}})
 
-  def handle_info({:boot_timeout, _earlier}, state), do: continue(state)
+  # ... or it is there and makes no progress, ...
+  def handle_info({:stalled, os_pid, stuck, stopped?}, %{os_pid: os_pid} = state),
+    do: {:noreply, died(state, {:stall, stuck, stopped?})}
 
-  def handle_info(:boot, %{port: nil} = state), do: {:noreply, boot(state)}
+  # ... or this is how large it is.
+  def handle_info({:weighed, os_pid, rss, memory_errors}, %{os_pid: os_pid, status: :ready} = state) do
+    case Recycling.verdict(state.instance.config, age(state), state.number, rss, memory_errors) do
+      :keep -> continue(state)
+      {:drain, reason} -> state |> drain(reason) |> continue()
+      :kill -> {:noreply, died(state, {:memory, rss})}
+    end
+  end
+
+  def handle_info({:stuck, agent, key, activation}, %{status: up} = state) when up in @up,
+    do: state |> drain_from(agent, key, activation) |> continue()
+
+  def handle_info({:drain_over, os_pid}, %{os_pid: os_pid, drain: %{}} = state),
+    do: {:noreply, died(state, :ours)}
+
+  def handle_info({:boot_timeout, os_pid}, %{os_pid: os_pid, status: :starting} = state) do
+    # Its stacks tell which file it was importing.
+    Reaper.dump(state.instance, os_pid)
+    Process.send_after(self(), {:boot_over, os_pid}, @dump_ms)
+    continue(%{state | boot_timer: :over})
+  end
+
+  def handle_info({:boot_over, os_pid}, %{os_pid: os_pid, status: :starting} = state),
+    do: {:noreply, died(state, :ours, too_late(state))}
+
+  def handle_info({about, _earlier}, state)
+      when about in [:vanished, :lost, :boot_timeout, :boot_over, :drain_over],
+      do: continue(state)
+
+  def handle_info({about, _earlier, _stuck, _stopped}, state) when about in [:stalling, :stalled],
+    do: continue(state)
+
+  def handle_info({:weighed, _earlier, _rss, _memory_errors}, state), do: continue(state)
+
+  def handle_info({:stuck, agent, _key, {_handle, epoch}}, state) do
+    send(agent, {:dropped, epoch})
+    {:noreply, state}
+  end
+
+  def handle_info(:boot, %{port: nil} = state), do: {:noreply, boot(%{state | status: :starting})}
   def handle_info(:boot, state), do: continue(state)
   def handle_info({:EXIT, log, reason}, %{log: log} = state), do: {:stop, {:log_died, reason}, state}
   # The reports of a port that was closed already.
@@ -246,7 +320,7 @@ defmodule Pyre.Worker do
   def terminate(_reason, %{port: nil}), do: :ok
 
   def terminate(_reason, state) do
-    if state.status == :ready, do: stop_politely(state)
+    if state.status in @up, do: stop_politely(state)
     Reaper.kill(state.instance, state.os_pid)
     close(state.port)
   end
@@ -274,6 +348,7 @@ defmodule Pyre.Worker do
   defp open(%{instance: instance, no: no, paths: paths} = state, python) do
     Recorder.create!(paths.recorder)
     File.write!(paths.stderr, "")
+    File.write!(paths.stacks, "")
     options = Python.port_options(python, Map.put(paths, :env, instance.config.env))
     port = Port.open({:spawn_executable, "/bin/sh"}, options)
     os_pid = with {:os_pid, os_pid} <- Port.info(port, :os_pid), do: os_pid
@@ -283,7 +358,16 @@ defmodule Pyre.Worker do
     timer = Process.send_after(self(), {:boot_timeout, os_pid}, instance.config.start_timeout)
     framer = Frame.new(Wire.max_frame_bytes())
 
-    %{state | port: port, os_pid: os_pid, status: :starting, framer: framer, boot_timer: timer, number: 0}
+    %{
+      state
+      | port: port,
+        os_pid: os_pid,
+        status: :starting,
+        framer: framer,
+        boot_timer: timer,
+        number: 0,
+        stalling: nil
+    }
     |> push({Wire.op_hello(), Wire.version(), no, Instance.now_ms(), hello(instance)}, 0)
     |> flush()
   rescue
@@ -302,6 +386,7 @@ defmodule Pyre.Worker do
         max_threads: config.max_threads,
         max_activations: config.max_activations,
         stall_warning_ms: config.stall_warning,
+        max_worker_rss_bytes: config.max_worker_rss && 2 * config.max_worker_rss,
         max_body_bytes: Wire.max_body_bytes(),
         max_state_bytes: Wire.max_body_bytes(),
         max_frame_bytes: Wire.max_frame_bytes()
@@ -313,10 +398,11 @@ defmodule Pyre.Worker do
   defp ready(%{instance: instance} = state, version, python, info) do
     with :ok <- check_version(version),
          {:ok, info} <- MsgPack.decode(info) do
-      _left = Process.cancel_timer(state.boot_timer)
+      _left = is_reference(state.boot_timer) && Process.cancel_timer(state.boot_timer)
       Classes.put(instance, info)
       Pool.ready(instance, state.no)
       Instance.notify(instance, :starter, :worker_ready)
+      start_spare(instance)
       Telemetry.event([:worker, :start], %{system_time: System.system_time()}, metadata(state))
       Logger.debug("worker #{state.no} is ready: Python #{python}, #{info["loop"]}, os pid #{state.os_pid}")
 
@@ -326,6 +412,13 @@ defmodule Pyre.Worker do
     else
       {:error, %Error{message: message}} -> protocol_error(state, message)
     end
+  end
+
+  defp start_spare(instance) do
+    with true <- Pool.all_shared_ready?(instance),
+         %{pid: pid} when is_pid(pid) <-
+           Enum.find(Pool.all(instance), &(&1.role == :spare and &1.os_pid == nil)),
+         do: send(pid, :boot)
   end
 
   defp check_version(version) do
@@ -338,60 +431,64 @@ defmodule Pyre.Worker do
 
   defp protocol_error(state, reason) do
     Telemetry.event([:wire, :invalid], %{count: 1}, Map.put(metadata(state), :reason, reason))
-    died(state, "it broke the protocol: #{reason}")
+    died(state, :ours, "it broke the protocol: #{reason}")
   end
 
   # Ends an interpreter, however it came to that: the whole group is killed, and everybody who waits is told.
-  defp died(%{port: nil} = state, _reason), do: state
+  defp died(state, cause, reason \\ nil)
+  defp died(%{port: nil} = state, _cause, _reason), do: state
 
-  defp died(%{instance: instance} = state, reason) do
+  # It was asked to end, nothing ran any more, and it did.
+  defp died(%{drain: %{stopping?: true} = drain} = state, _cause, nil),
+    do: state |> buried(recycling(state, drain), %{}) |> recycled(drain)
+
+  defp died(%{drain: %{} = drain} = state, :ours, nil),
+    do: state |> buried(recycling(state, drain), PostMortem.certain(drain.stuck)) |> recycled(drain)
+
+  defp died(state, cause, reason) do
+    stacks = PostMortem.stacks(state.paths.stacks)
+    lines = PostMortem.early_lines(state.paths.stderr) ++ Log.take_tail(state.log)
+    kind = if state.status in @up, do: :worker_down, else: :worker_start
+
+    error =
+      PostMortem.error(
+        kind,
+        %{worker: state.no, os_pid: state.os_pid},
+        reason || PostMortem.words(cause),
+        lines,
+        stacks
+      )
+
+    unfinished = Map.keys(state.in_flight)
+    blame = PostMortem.blame(cause, Recorder.left(state.paths.recorder), unfinished, stacks)
+    state |> buried(error, blame) |> failed(error)
+  end
+
+  defp buried(%{instance: instance} = state, error, blame) do
     close(state.port)
     if state.os_pid, do: Reaper.kill(instance, state.os_pid)
-    error = death(state, reason)
     # First, so that whoever is told does not turn to this worker again.
-    Pool.unready(instance, state.no)
-    begun = Recorder.begun(state.paths.recorder)
-    for {number, entry} <- Enum.sort(state.in_flight), do: tell_down(entry, number <= begun, error)
-    for {{_handle, epoch}, agent} <- state.drops, do: send(agent, {:dropped, epoch})
-    _left = state.boot_timer && Process.cancel_timer(state.boot_timer)
+    Pool.close(instance, state.no, :starting)
+    %{begun: begun} = Recorder.left(state.paths.recorder)
+    evidence = PostMortem.evidence(state, error)
 
-    %{state | port: nil, in_flight: %{}, drops: %{}, out: [], out_count: 0, out_bytes: 0, unsent: []}
-    |> failed(error)
-  end
+    for {number, entry} <- Enum.sort(state.in_flight),
+        do: tell_down(entry, number <= begun, error, PostMortem.charge(blame, number, evidence))
 
-  defp death(state, reason) do
-    kind = if state.status == :ready, do: :worker_down, else: :worker_start
-    lines = early_lines(state.paths.stderr) ++ Log.take_tail(state.log)
-
-    said =
-      lines
-      |> Enum.reject(&(&1 == ""))
-      |> Enum.take(-5)
-      |> Enum.map_join("\n", &String.slice(&1, 0, @said_characters))
-
-    verb = if kind == :worker_down, do: "died", else: "could not be started"
-    message = "worker #{state.no} (os pid #{inspect(state.os_pid)}) #{verb}: #{reason}"
-    message = if said == "", do: message, else: "#{message}; it said last:\n#{said}"
-    Error.new(kind, message, %{worker: state.no, output: Enum.join(Enum.take(lines, -50), "\n")})
-  end
-
-  # Until it has connected to the log socket, an interpreter's standard error goes to a file.
-  defp early_lines(path) do
-    with {:ok, %File.Stat{size: size}} <- File.stat(path),
-         {:ok, {:ok, text}} <- File.open(path, [:read, :raw, :binary], &read_end(&1, size)) do
-      text |> String.split("\n", trim: true) |> Enum.map(&Log.printable/1)
-    else
-      _empty_or_missing -> []
+    for {{_handle, epoch} = activation, agent} <- state.drops do
+      if stuck?(state, activation), do: send(agent, {:blamed, evidence})
+      send(agent, {:dropped, epoch})
     end
-  end
 
-  defp read_end(file, size), do: :file.pread(file, max(size - @early_bytes, 0), @early_bytes)
+    _left = is_reference(state.boot_timer) && Process.cancel_timer(state.boot_timer)
+    %{state | port: nil, in_flight: %{}, drops: %{}, out: [], out_count: 0, out_bytes: 0, unsent: []}
+  end
 
   defp failed(%{instance: instance, no: no} = state, error) do
     Instance.count(instance, :worker_deaths)
-    steady? = state.status == :ready and Instance.now_ms() - state.ready_at >= @steady_ms
-    failures = if state.status == :ready and (steady? or state.failures == 0), do: 0, else: state.failures + 1
-    Pool.down(instance, no, if(state.status == :ready, do: :starting, else: :failed), error)
+    steady? = state.status in @up and Instance.now_ms() - state.ready_at >= @steady_ms
+    failures = if state.status in @up and (steady? or state.failures == 0), do: 0, else: state.failures + 1
+    Pool.down(instance, no, if(state.status in @up, do: :starting, else: :failed), error)
 
     Telemetry.event(
       [:worker, :stop],
@@ -402,12 +499,10 @@ defmodule Pyre.Worker do
     Logger.error(Exception.message(error), worker: no, pyre: instance.name)
     Instance.notify(instance, :starter, :worker_failed)
     Process.send_after(self(), :boot, Backoff.delay_ms(failures))
-    %{state | status: :starting, os_pid: nil, failures: max(failures, 1), boot_timer: nil}
+    %{state | status: :starting, os_pid: nil, failures: max(failures, 1), boot_timer: nil, drain: nil}
   end
 
-  defp exit_reason(status) when status > 128, do: "it was ended by signal #{status - 128}"
-  defp exit_reason(status), do: "it exited with status #{status}"
-
+  defp too_late(state), do: "it did not become ready within #{state.instance.config.start_timeout} ms"
   defp not_ready(state), do: Error.new(:worker_down, "worker #{state.no} is not ready", %{begun: false})
 
   defp close(port) do
@@ -421,11 +516,85 @@ defmodule Pyre.Worker do
     %{
       recorder: recorder_path(instance, no),
       log: Path.join(instance.directory, "log-#{no}"),
-      stderr: Path.join(instance.directory, "stderr-#{no}")
+      stderr: Path.join(instance.directory, "stderr-#{no}"),
+      stacks: Path.join(instance.directory, "stacks-#{no}")
     }
   end
 
   defp metadata(state), do: %{name: state.instance.name, worker: state.no, os_pid: state.os_pid}
+
+  ## Helpers: a replacement that loses nothing
+
+  # What runs may end, what is new goes to others. Then the interpreter is asked to end, or killed where it can't.
+  defp drain(state, reason, stuck \\ %{})
+  defp drain(%{drain: %{}} = state, _reason, _stuck), do: state
+
+  defp drain(%{instance: instance, no: no} = state, reason, stuck) do
+    Instance.count(instance, :worker_recycles)
+    Logger.info("worker #{no} is replaced: #{reason}", worker: no, pyre: instance.name)
+    Pool.close(instance, no, :draining)
+    Process.send_after(self(), {:drain_over, state.os_pid}, instance.config.drain_timeout)
+    drained(%{state | status: :draining, drain: %{reason: reason, stuck: stuck, stopping?: false}})
+  end
+
+  # The message was cancelled, but a thread or the handler itself goes on. Nobody else may suffer from it.
+  defp drain_from(state, agent, key, activation) do
+    number = Enum.find_value(state.in_flight, fn {number, entry} -> entry == {agent, key} && number end)
+
+    if number != nil or Map.get(state.drops, activation) == agent do
+      state = drain(state, "a handler goes on although it was cancelled", %{activation => number})
+      also_stuck(state, activation, number)
+    else
+      state
+    end
+  end
+
+  # Another one may have begun the drain.
+  defp also_stuck(%{drain: %{stuck: stuck} = drain} = state, activation, number)
+       when not is_map_key(stuck, activation),
+       do: drained(%{state | drain: %{drain | stuck: Map.put(stuck, activation, number)}})
+
+  defp also_stuck(state, _activation, _number), do: state
+
+  # It has ended after all.
+  defp unstick(%{drain: %{stuck: stuck} = drain} = state, activation),
+    do: %{state | drain: %{drain | stuck: Map.delete(stuck, activation)}}
+
+  defp unstick(state, _activation), do: state
+
+  # Is only left what won't end?
+  defp drained(%{drain: %{stopping?: false, stuck: stuck} = drain} = state) do
+    numbers = Map.values(stuck)
+    runs? = Enum.any?(state.in_flight, fn {number, _entry} -> number not in numbers end)
+
+    cond do
+      runs? -> state
+      stuck != %{} -> died(state, :ours)
+      true -> stop(%{state | drain: %{drain | stopping?: true}})
+    end
+  end
+
+  defp drained(state), do: state
+
+  defp stop(state) do
+    Process.send_after(self(), {:drain_over, state.os_pid}, 2 * @stop_grace_ms)
+    state |> push({Wire.op_stop(), @stop_grace_ms}, 0) |> flush()
+  end
+
+  defp stuck?(%{drain: %{stuck: stuck}}, activation), do: is_map_key(stuck, activation)
+  defp stuck?(_state, _activation), do: false
+
+  defp recycling(state, drain),
+    do: Error.new(:worker_down, "worker #{state.no} was replaced: #{drain.reason}", %{worker: state.no})
+
+  defp recycled(state, _drain) do
+    Pool.recycled(state.instance, state.no)
+    send(self(), :boot)
+    %{state | status: :starting, os_pid: nil, boot_timer: nil, drain: nil}
+  end
+
+  defp age(%{ready_at: nil}), do: 0
+  defp age(state), do: Instance.now_ms() - state.ready_at
 
   ## Helpers: what comes from the interpreter
 
@@ -457,11 +626,11 @@ defmodule Pyre.Worker do
 
       {{:run, reply_to}, in_flight} ->
         reply_run(reply_to, status, body)
-        %{state | in_flight: in_flight}
+        drained(%{state | in_flight: in_flight})
 
       {{agent, key}, in_flight} ->
         send(agent, {:done, key, status, body, new_state, effects})
-        %{state | in_flight: in_flight}
+        drained(%{state | in_flight: in_flight})
     end
   end
 
@@ -482,7 +651,7 @@ defmodule Pyre.Worker do
   defp receive_envelope({Wire.op_dropped(), handle, epoch}, state) do
     {agent, drops} = Map.pop(state.drops, {handle, epoch})
     if agent, do: send(agent, {:dropped, epoch})
-    %{state | drops: drops}
+    drained(unstick(%{state | drops: drops}, {handle, epoch}))
   end
 
   defp receive_envelope({Wire.op_ready(), version, python, _os_pid, info}, %{status: :starting} = state)
@@ -499,10 +668,11 @@ defmodule Pyre.Worker do
   defp stale_activation,
     do: Body.error(Error.new(:stale_activation, "the message that made this request has ended"))
 
-  defp tell_down({:run, reply_to}, begun?, error), do: reply_run(reply_to, 1, with_begun(error, begun?))
+  defp tell_down({:run, reply_to}, begun?, error, _charge),
+    do: reply_run(reply_to, 1, with_begun(error, begun?))
 
-  defp tell_down({agent, key}, begun?, error),
-    do: send(agent, {:worker_down, key, begun?, with_begun(error, begun?)})
+  defp tell_down({agent, key}, begun?, error, charge),
+    do: send(agent, {:worker_down, key, begun?, with_begun(error, begun?), charge})
 
   defp with_begun(error, begun?), do: %{error | details: Map.put(error.details, :begun, begun?)}
 

@@ -12,7 +12,15 @@ defmodule Pyre.House.LayersTest do
   # Data that every layer may make and take apart.
   @data [Pyre.Bin, Pyre.Error, Pyre.Ext, Pyre.PythonError]
 
-  @tables [Pyre.Address, Pyre.Agent.Commits, Pyre.Agent.Restarts, Pyre.Classes, Pyre.Instance, Pyre.Mailbox]
+  @tables [
+    Pyre.Address,
+    Pyre.Agent.Commits,
+    Pyre.Agent.Restarts,
+    Pyre.Classes,
+    Pyre.DeadLetters,
+    Pyre.Instance,
+    Pyre.Mailbox
+  ]
   @processes [
     Pyre.Agent,
     Pyre.Drain,

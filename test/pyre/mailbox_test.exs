@@ -100,12 +100,13 @@ defmodule Pyre.MailboxTest do
     assert {:ok, _key} = Mailbox.put(instance, "a", :stop, <<>>, :delete, 0, nil)
   end
 
-  test "at the end callers are answered and the others counted", %{instance: instance} do
+  test "at the end callers are answered, and the others told", %{instance: instance} do
     ref = make_ref()
     {:ok, _key} = put(instance, <<1>>)
     {:ok, _key} = put(instance, <<2>>, {:caller, ref, :erlang.alias(), self()})
-    assert 1 == Mailbox.refuse_all(instance, Error.new(:stopping, "over"))
+    assert :ok == Mailbox.refuse_all(instance, Error.new(:stopping, "over"))
     assert_received {^ref, 1, %Error{kind: :stopping}}
+    assert [{"a", %{kind: :cast, args: <<1>>}}] = Mailbox.without_caller(instance)
   end
 
   describe "who waits for whom" do

@@ -6,38 +6,17 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pyre import _body, _wire
-from wire_peer import DEADLINE_SECONDS, PACKAGE, LogServer, Peer
+from wire_peer import PACKAGE, LogServer, Peer, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 AGENTS = pathlib.Path(__file__).parent / "agents"
-
-
-@pytest.fixture
-def log(tmp_path: pathlib.Path) -> Iterator[LogServer]:
-    server = LogServer(tmp_path / "log")
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def start(tmp_path: pathlib.Path) -> Iterator[Callable[..., Peer]]:
-    peers = []
-
-    def start(**environment: str) -> Peer:
-        peers.append(Peer(tmp_path, environment))
-        return peers[-1]
-
-    yield start
-    for peer in peers:
-        peer.end()
 
 
 @pytest.fixture
@@ -612,10 +591,3 @@ def test_records_are_labelled_with_the_message(peer: Peer, log: LogServer) -> No
     assert (structured["level"], structured["event"], structured["fields"]) == ("info", "structured", {"n": 1})
     assert (plain["level"], plain["event"], plain["logger"]) == ("warning", "plain 7", "lib")
     assert "ValueError: why" in plain["exception"]
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    """Look at a mapped file until it shows what is expected; nothing announces a change in it."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline

@@ -18,7 +18,7 @@ from pyre import _body, _frames, _wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["DEADLINE_SECONDS", "PACKAGE", "LogServer", "Peer"]
+__all__ = ["PACKAGE", "LogServer", "Peer", "eventually"]
 
 PACKAGE = pathlib.Path(__file__).parents[2] / "priv" / "python"
 DEADLINE_SECONDS = 10.0
@@ -89,10 +89,14 @@ class Peer:
 
     # --- The protocol ---
 
-    def hello(self, *agents: pathlib.Path | str, version: int = _wire.VERSION, **config: Any) -> dict[str, Any]:
-        """Greet it; gives READY's info."""
+    def greet(self, *agents: pathlib.Path | str, version: int = _wire.VERSION, **config: Any) -> None:
+        """Send HELLO."""
         body = _body.pack({"agents": [str(folder) for folder in agents], **config})
         self.send((_wire.OP_HELLO, version, 0, time.monotonic_ns() // 1_000_000, body))
+
+    def hello(self, *agents: pathlib.Path | str, **config: Any) -> dict[str, Any]:
+        """Greet it; gives READY's info."""
+        self.greet(*agents, **config)
         ready = self.receive(lambda e: e[0] == _wire.OP_READY)
         assert ready[1] == _wire.VERSION
         assert ready[3] == self.process.pid
@@ -138,6 +142,10 @@ class Peer:
     def call(self, handle: int, handler: str, args: Mapping[str, Any] | None = None, **options: Any) -> Done:
         """Deliver, and wait for the answer."""
         return self.done(self.deliver(handle, handler, args, **options))
+
+    def cancel(self, number: int) -> None:
+        """Send CANCEL."""
+        self.send((_wire.OP_CANCEL, number))
 
     def request(self) -> tuple[Any, ...]:
         """Wait for a REQUEST."""
@@ -232,3 +240,10 @@ class LogServer:
         prefix = stream.read(4)
         record: bytes = stream.read(struct.unpack(">I", prefix)[0]) if len(prefix) == 4 else b""
         return record
+
+
+def eventually(holds: Callable[[], Any]) -> None:
+    """Look at a file until it shows what is expected; nothing announces a change in it."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline

@@ -6,14 +6,16 @@ defmodule Pyre.Agent.Ending do
 
   require Logger
 
-  alias Pyre.Agent.{Commits, Restarts, Waits}
-  alias Pyre.{Address, Classes, Error, Instance, Mailbox, PythonError, Telemetry, Timers, Worker}
+  alias Pyre.Agent.{Commits, Quarantine, Restarts, Waits}
+  alias Pyre.{Address, Classes, DeadLetters, Error, Instance, Mailbox, PythonError, Telemetry, Timers, Worker}
   alias Pyre.Worker.Pool
 
   @doc "A handler failed: this incarnation ends, and its supervisor starts the next."
   @spec failed(Pyre.Agent.t(), map(), Pyre.error()) :: no_return()
   def failed(state, message, error) do
     log(state, message, error)
+    # It raised, as any may, and the worker lives.
+    Quarantine.cleared(state.instance, state.handle)
     for beside <- state.beside, do: restart_beside(state, beside)
     leave(state)
 
@@ -50,19 +52,53 @@ defmodule Pyre.Agent.Ending do
     Instance.count(instance, :terminations)
     Address.put_status(instance, id, :terminated)
     error = Mailbox.terminated(instance, id, handle)
-    for message <- Mailbox.claimed(instance, handle), do: refuse(state, message, error)
-    for message <- Mailbox.sweep(instance, id, handle), do: answer(state, message, error)
+    settle_all(state, error)
     Logger.error(Exception.message(error), agent_id: id, class: state.class, pyre: instance.name)
   end
 
-  defp refuse(state, message, error) do
-    Mailbox.delete(state.instance, state.id, message)
-    answer(state, message, error)
+  # What ran when a predecessor was killed may be a letter already.
+  defp settle_all(%{instance: instance, handle: handle} = state, error) do
+    {settled, claimed} =
+      Enum.split_with(Mailbox.claimed(instance, handle), &DeadLetters.settled?(instance, &1.key))
+
+    for message <- settled, do: Mailbox.delete(instance, state.id, message)
+    left = claimed ++ Mailbox.claim_all(instance, handle)
+    settle(state, Enum.reject(left, &(state.stop != nil and &1.key == state.stop.key)), error)
   end
 
-  defp answer(_state, %{kind: :stop} = message, _error), do: Mailbox.reply(message.reply_to, 0, <<0xC0>>)
-  defp answer(state, %{reply_to: nil} = message, error), do: dropped(state, message, error)
-  defp answer(_state, message, error), do: Mailbox.reply(message.reply_to, 1, error)
+  # Callers are told; what has none becomes a letter, before it leaves the mailbox.
+  defp settle(%{instance: instance, id: id} = state, messages, error) do
+    {silent, awaited} = Enum.split_with(messages, &(&1.reply_to == nil and &1.kind != :stop))
+
+    for message <- awaited do
+      Mailbox.delete(instance, id, message)
+      answer(message, error)
+    end
+
+    for message <- silent do
+      DeadLetters.put(instance, state, message, reason(instance, error), error)
+      Mailbox.delete(instance, id, message)
+    end
+
+    if silent != [], do: log_given_up(state, silent, error)
+  end
+
+  defp answer(%{kind: :stop} = message, _error), do: Mailbox.reply(message.reply_to, 0, <<0xC0>>)
+  defp answer(message, error), do: Mailbox.reply(message.reply_to, 1, error)
+
+  defp reason(instance, error),
+    do: if(Instance.closed?(instance), do: :stopping, else: DeadLetters.reason(error))
+
+  defp log_given_up(state, messages, error) do
+    summary = DeadLetters.summary(for message <- messages, do: {state.id, state.class, message.handler})
+
+    Logger.warning(
+      "#{length(messages)} messages are given up, #{Exception.message(error)}: #{summary}",
+      agent_id: state.id,
+      class: state.class,
+      pyre: state.instance.name
+    )
+  end
 
   @doc "Neither its arguments nor its state make an activation: trying again would not help."
   @spec unusable(Pyre.Agent.t(), Pyre.error()) :: no_return()
@@ -87,20 +123,77 @@ defmodule Pyre.Agent.Ending do
         Mailbox.unclaim(instance, message.key, message.attempt + 1)
 
       true ->
-        Mailbox.delete(instance, state.id, message)
-        answer(state, message, error)
+        settle(state, [message], error)
     end
   end
 
   defp rerun?(_state, %{kind: kind}) when kind != :call, do: true
   defp rerun?(state, message), do: Classes.idempotent?(state.instance, state.class, message.handler)
 
-  @doc "A message without a caller is given up."
-  @spec dropped(Pyre.Agent.t(), map(), Pyre.error()) :: :ok
-  def dropped(_state, %{kind: hook}, _error) when hook in [:on_start, :on_stop], do: :ok
+  @doc "The message that hurt its worker: nobody runs it again."
+  @spec culprit(Pyre.Agent.t(), map(), Error.t()) :: :ok
+  def culprit(_state, %{kind: hook}, _error) when hook in [:on_start, :on_stop], do: :ok
 
-  def dropped(state, message, error) do
-    Instance.count(state.instance, :dropped_casts)
+  def culprit(state, %{cancelled: true} = message, _error),
+    do: Mailbox.delete(state.instance, state.id, message)
+
+  def culprit(state, %{reply_to: nil} = message, error) do
+    dropped(state, message, error, :blamed)
+    Mailbox.delete(state.instance, state.id, message)
+  end
+
+  def culprit(state, message, error) do
+    Mailbox.delete(state.instance, state.id, message)
+    Mailbox.reply(message.reply_to, 1, error)
+    :ok
+  end
+
+  @doc "The agent hurt its worker: it goes on, on probation."
+  @spec struck(Pyre.Agent.t(), map()) :: :ok
+  def struck(state, sheet) do
+    Logger.error(
+      "agent #{inspect(state.id)} (#{state.class}) is on probation: #{in_handler(sheet)}#{sheet.reason}#{stack(sheet)}",
+      agent_id: state.id,
+      class: state.class,
+      handler: sheet.handler,
+      pyre: state.instance.name
+    )
+  end
+
+  @doc "The agent hurt its workers too often: its mailbox is kept, and it runs no more until a person has looked."
+  @spec parked(Pyre.Agent.t(), map()) :: :ok
+  def parked(%{instance: instance, id: id, handle: handle} = state, sheet) do
+    Instance.count(instance, :parked)
+    Address.put_status(instance, id, :parked)
+    error = Mailbox.parked(instance, id, handle)
+
+    for %{reply_to: reply_to} = message <- Mailbox.waiting(instance, handle), reply_to != nil do
+      if Mailbox.withdraw(instance, id, message.key), do: answer(message, error)
+    end
+
+    Waits.clear(instance, id)
+
+    Logger.error("#{error.message}#{stack(sheet)}",
+      agent_id: id,
+      class: state.class,
+      handler: sheet.handler,
+      pyre: instance.name
+    )
+  end
+
+  defp in_handler(%{handler: nil}), do: ""
+  defp in_handler(%{handler: handler}), do: "in #{handler}, "
+
+  defp stack(%{stack: ""}), do: ""
+  defp stack(%{stack: stack}), do: "\n#{stack}"
+
+  @doc "A message without a caller is given up: it becomes a dead letter. Whoever calls this takes it out of the mailbox afterwards."
+  @spec dropped(Pyre.Agent.t(), map(), Pyre.error(), DeadLetters.reason() | nil) :: :ok
+  def dropped(state, message, error, reason \\ nil)
+  def dropped(_state, %{kind: hook}, _error, _reason) when hook in [:on_start, :on_stop], do: :ok
+
+  def dropped(state, message, error, reason) do
+    DeadLetters.put(state.instance, state, message, reason || DeadLetters.reason(error), error)
 
     Logger.warning(
       "a #{message.kind} of #{state.class}.#{message.handler} to agent #{inspect(state.id)} is given up: #{Exception.message(error)}",
@@ -116,11 +209,8 @@ defmodule Pyre.Agent.Ending do
   def stopped(%{instance: instance, id: id, handle: handle, stop: stop} = state) do
     Address.put_status(instance, id, :stopping)
     error = Error.new(:stopped, "the agent #{inspect(id)} was stopped")
-    for message <- Mailbox.claimed(instance, handle), do: refuse(state, message, error)
-
-    for message <- Mailbox.sweep(instance, id, handle),
-        message.key != stop.key,
-        do: answer(state, message, error)
+    settle_all(state, error)
+    Mailbox.delete(instance, id, stop)
 
     with {_no, worker} <- state.worker,
          true <- state.active?,
@@ -135,24 +225,37 @@ defmodule Pyre.Agent.Ending do
   @doc "Forgets an agent: its timers, its budget, its address, and its state unless that is to be kept."
   @spec forget(Instance.t(), Address.id(), pos_integer(), :keep | :delete) :: true
   def forget(instance, id, handle, keep) do
+    give_up_rest(instance, id, handle)
     if keep == :keep, do: Commits.keep(instance, handle, id)
     Timers.delete(instance, handle)
     Commits.delete(instance, handle)
     :ets.delete(instance.restarts, handle)
+    Quarantine.forget(instance, handle)
     Address.delete(instance, id)
+  end
+
+  # Whoever should have settled these was killed over it.
+  defp give_up_rest(instance, id, handle) do
+    with [_ | _] = left <- Mailbox.all(instance, handle),
+         {:ok, %{class: class}} <- Address.fetch(instance, id) do
+      owner = %{instance: instance, id: id, handle: handle, class: class}
+      {settled, left} = Enum.split_with(left, &DeadLetters.settled?(instance, &1.key))
+      for message <- settled, do: Mailbox.delete(instance, id, message)
+      settle(owner, left, Error.new(:stopped, "the agent #{inspect(id)} was stopped"))
+    end
   end
 
   # A handler that ran beside the one that failed has read nothing wrong; but its agent is gone.
   defp restart_beside(state, message) do
     with {_no, worker} <- state.worker, do: Worker.cancel(worker, message.key, self())
 
-    if Classes.idempotent?(state.instance, state.class, message.handler) do
+    if rerun?(state, message) do
       Mailbox.unclaim(state.instance, message.key, message.attempt)
     else
       error =
         Error.new(:restarted, "the agent #{inspect(state.id)} restarted while the message ran", %{begun: true})
 
-      refuse(state, message, error)
+      settle(state, [message], error)
     end
   end
 

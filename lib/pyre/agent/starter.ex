@@ -66,7 +66,7 @@ defmodule Pyre.Agent.Starter do
   end
 
   defp not_ready(instance) do
-    workers = Pool.all(instance)
+    workers = shared(instance)
     ready = Enum.count(workers, &(&1.status == :ready))
     message = "#{ready} of #{instance.config.workers} workers are ready"
 
@@ -136,7 +136,7 @@ defmodule Pyre.Agent.Starter do
   defp reserve(instance, {class, id, args}, schema, opts) do
     kept =
       opts
-      |> Keyword.take([:restart, :max_restarts, :max_seconds, :max_mailbox, :meta])
+      |> Keyword.take([:restart, :max_restarts, :max_seconds, :max_mailbox, :isolation, :meta])
       |> Enum.reject(&default?/1)
 
     cond do
@@ -279,9 +279,9 @@ defmodule Pyre.Agent.Starter do
   defp revive(instance, id, pid) do
     await_end(pid)
 
-    with {:ok, %{pid: ^pid, status: status}} when status in [:starting, :running, :restarting] <-
+    with {:ok, %{pid: ^pid, status: status}} when status in [:starting, :running, :restarting, :parked] <-
            Address.fetch(instance, id) do
-      Address.put_status(instance, id, :restarting)
+      if status != :parked, do: Address.put_status(instance, id, :restarting)
       Pyre.Agent.Supervisor.start_child(instance, id)
     end
   end
@@ -304,13 +304,13 @@ defmodule Pyre.Agent.Starter do
   defp reply(%{instance: instance}, :classes) do
     cond do
       Classes.known?(instance) -> :ok
-      Enum.all?(Pool.all(instance), &(&1.status == :failed)) -> {:error, not_ready(instance)}
+      Enum.all?(shared(instance), &(&1.status == :failed)) -> {:error, not_ready(instance)}
       true -> :wait
     end
   end
 
   defp reply(%{instance: instance}, :worker) do
-    statuses = for %{status: status} <- Pool.all(instance), do: status
+    statuses = for %{status: status} <- shared(instance), do: status
 
     cond do
       :ready in statuses -> :ok
@@ -320,8 +320,10 @@ defmodule Pyre.Agent.Starter do
   end
 
   defp reply(%{instance: instance}, :ready) do
-    if autostarted?(instance) and Enum.all?(Pool.all(instance), &(&1.status == :ready)), do: :ok, else: :wait
+    if autostarted?(instance) and Pool.all_shared_ready?(instance), do: :ok, else: :wait
   end
+
+  defp shared(instance), do: Enum.filter(Pool.all(instance), &(&1.role == :shared))
 
   @doc "The error for a message to an agent that is missing, or what came of starting it first."
   @spec ensure(Instance.t(), String.t(), nil | {String.t() | atom(), keyword()}) ::

@@ -4,9 +4,12 @@ defmodule Pyre.Agent.Watch do
   # Watches the running message, and cancels it: its caller gave up or died, or it runs past its deadline or the limit.
   # Runs in the agent's process. Only messages that run long are watched, so that the short ones don't pay for it.
 
+  alias Pyre.Agent.Ending
   alias Pyre.{Error, Instance, Mailbox, Worker}
+  alias Pyre.Worker.Isolation
 
-  # A message that runs this long is looked at, again and again.
+  # A message that runs this long is looked at, again and again; one that was cancelled and is there after this long
+  # doesn't end, and its worker is replaced.
   @look_ms 1_000
   # How long after its deadline a call is cancelled from here, where its caller has not done so.
   @grace_ms 250
@@ -17,13 +20,29 @@ defmodule Pyre.Agent.Watch do
 
   @doc "How long until the next look."
   @spec patience(Pyre.Agent.t()) :: non_neg_integer()
+  def patience(%{fence: {_worker, since}}), do: max(since + @look_ms - Instance.now_ms(), 0)
   def patience(%{running: %{watch_at: at}}) when is_integer(at), do: max(at - Instance.now_ms(), 0)
   def patience(_state), do: @look_ms
 
-  @doc "Looks at the running message."
+  @doc "Looks at the running message, or at what is waited for."
   @spec look(Pyre.Agent.t()) :: Pyre.Agent.t()
+  def look(%{fence: {worker, _since}} = state) do
+    Worker.stuck(worker, self(), nil, {state.handle, state.epoch})
+    %{state | fence: {worker, Instance.now_ms()}}
+  end
+
+  # Who keeps the queue of those on probation may have been lost with it.
+  def look(%{running: nil, probation?: true, worker: nil} = state) do
+    Isolation.enter(state.instance, self())
+    state
+  end
+
   def look(%{running: nil} = state), do: state
-  def look(%{running: %{cancelled: true} = message} = state), do: %{state | running: begin(message)}
+
+  def look(%{running: %{cancelled: true} = message, worker: {_no, worker}} = state) do
+    Worker.stuck(worker, self(), message.key, {state.handle, state.epoch})
+    %{state | running: begin(message)}
+  end
 
   def look(%{running: message} = state) do
     message = message |> Map.put_new(:since, Instance.now_ms() - @look_ms) |> begin()
@@ -76,9 +95,14 @@ defmodule Pyre.Agent.Watch do
   @doc "Cancels the running message, and tells its caller why."
   @spec cancel(Pyre.Agent.t(), :timeout | :stopped) :: Pyre.Agent.t()
   def cancel(%{running: message, worker: {_no, worker}} = state, why) do
-    Mailbox.reply(message.reply_to, 1, cancelled(why, message, state))
+    error = cancelled(why, message, state)
+
+    if message.reply_to == nil,
+      do: Ending.dropped(state, message, error),
+      else: Mailbox.reply(message.reply_to, 1, error)
+
     Worker.cancel(worker, message.key, self())
-    forget(%{state | running: message |> Map.put(:cancelled, true) |> Map.put(:reply_to, nil)})
+    forget(%{state | running: message |> Map.put(:cancelled, true) |> Map.put(:reply_to, nil) |> begin()})
   end
 
   defp cancelled(:timeout, message, state) do

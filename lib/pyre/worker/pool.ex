@@ -1,8 +1,11 @@
 defmodule Pyre.Worker.Pool do
   @moduledoc false
 
-  # The workers' table: which are ready, and which holds the fewest agents. Written by the workers, read by agents.
-  # An agent that finds no worker leaves its pid here and is woken when that changes.
+  # The workers' table: what each is for, which are ready, and which holds the fewest agents. Written by the workers, read by
+  # agents. An agent that finds no worker leaves its pid here and is woken when that changes.
+  #
+  # Roles: `:shared` workers take any agent. The `:spare` is warm and takes none: when a shared one is lost, the two change
+  # roles, and what comes up again is the next spare. `:probation` and isolated workers are Pyre.Worker.Isolation's.
 
   alias Pyre.{Error, Instance}
 
@@ -15,18 +18,49 @@ defmodule Pyre.Worker.Pool do
   @error 8
   @lag 9
   @activations 10
+  @rss 11
+  @role 12
+  @columns 12
 
-  @type status :: :starting | :ready | :failed | :stopping
+  @type status :: :starting | :ready | :failed | :draining
+  @type role :: :shared | :spare | :probation | {:dedicated, pos_integer()} | {:tenant, String.t()}
   @type worker :: {no :: pos_integer(), pid()}
 
-  @doc "A worker says that it is there; keeps what is known of its predecessor."
-  @spec enroll(Instance.t(), pos_integer(), pid()) :: true
-  def enroll(instance, no, pid) do
-    unless :ets.insert_new(instance.workers, {no, pid, :starting, nil, 0, nil, 0, nil, 0, 0}),
-      do: :ets.update_element(instance.workers, no, {@pid, pid})
-
-    true
+  @doc "The numbers and roles of the workers that are there from the start."
+  @spec initial(map()) :: [{pos_integer(), role()}]
+  def initial(%{workers: count, spare: spare?}) do
+    shared = for no <- 1..count, do: {no, :shared}
+    if spare?, do: shared ++ [{count + 1, :spare}], else: shared
   end
+
+  @doc "The numbers that are left for other workers: the first is the probation worker's."
+  @spec further(map()) :: Range.t()
+  def further(%{workers: count, max_isolated: max}), do: (count + 2)..(count + 2 + max)
+
+  @doc "Room for the load of all workers that there may be."
+  @spec new_load(map()) :: :counters.counters_ref()
+  def new_load(config), do: config |> further() |> Enum.max() |> :counters.new([])
+
+  @doc "Takes a number for a worker. False where it is taken."
+  @spec reserve(Instance.t(), pos_integer(), role()) :: boolean()
+  def reserve(instance, no, role),
+    do: :ets.insert_new(instance.workers, {no, nil, :starting, nil, 0, nil, 0, nil, 0, 0, 0, role})
+
+  @doc "A worker says that it is there; keeps what is known of its predecessor."
+  @spec enroll(Instance.t(), pos_integer(), pid()) :: role()
+  def enroll(instance, no, pid) do
+    reserve(instance, no, instance.config |> initial() |> List.keyfind(no, 0, {no, :shared}) |> elem(1))
+    :ets.update_element(instance.workers, no, {@pid, pid})
+    role(instance, no)
+  end
+
+  @doc "What a worker is for now."
+  @spec role(Instance.t(), pos_integer()) :: role()
+  def role(instance, no), do: :ets.lookup_element(instance.workers, no, @role)
+
+  @doc "Forgets a worker that is needed no more."
+  @spec forget(Instance.t(), pos_integer()) :: true
+  def forget(instance, no), do: :ets.delete(instance.workers, no)
 
   @doc "A new interpreter is being started."
   @spec starting(Instance.t(), pos_integer(), non_neg_integer() | nil) :: boolean()
@@ -35,7 +69,7 @@ defmodule Pyre.Worker.Pool do
     :ets.update_element(instance.workers, no, [{@status, :starting}, {@os_pid, os_pid}])
   end
 
-  @doc "The interpreter is ready: agents that wait are woken."
+  @doc "The interpreter is ready: agents that wait are woken. A spare takes the place of a shared worker that is not."
   @spec ready(Instance.t(), pos_integer()) :: :ok
   def ready(instance, no) do
     :counters.put(instance.load, no, 0)
@@ -46,12 +80,45 @@ defmodule Pyre.Worker.Pool do
       {@error, nil}
     ])
 
+    if role(instance, no) == :spare,
+      do:
+        Enum.find(
+          all(instance),
+          &(&1.role == :shared and &1.status != :ready and replace(instance, &1.worker))
+        )
+
     wake(instance)
   end
 
-  @doc "From now on no agent chooses this worker."
-  @spec unready(Instance.t(), pos_integer()) :: boolean()
-  def unready(instance, no), do: :ets.update_element(instance.workers, no, {@status, :starting})
+  @doc "Do all shared workers run? Then the spare may take the processor for its start."
+  @spec all_shared_ready?(Instance.t()) :: boolean()
+  def all_shared_ready?(instance),
+    do: Enum.all?(all(instance), &(&1.role != :shared or &1.status == :ready))
+
+  @doc "From now on no agent chooses this worker, and those that have leave it; the warm spare takes its place."
+  @spec close(Instance.t(), pos_integer(), :starting | :draining) :: :ok
+  def close(instance, no, status) do
+    :ets.update_element(instance.workers, no, {@status, status})
+    if role(instance, no) == :shared and replace(instance, no), do: wake(instance), else: :ok
+  end
+
+  # Whoever turns the spare's row has it; two workers may be lost in one instant.
+  defp replace(instance, no) do
+    spare = Enum.find(all(instance), &(&1.role == :spare and &1.status == :ready))
+
+    if spare != nil and turn(instance, spare.worker, :spare, :shared) do
+      turn(instance, no, :shared, :spare)
+      true
+    else
+      false
+    end
+  end
+
+  defp turn(instance, no, from, to) do
+    pattern = List.to_tuple([:"$1" | for(column <- 2..(@columns - 1), do: :"$#{column}")] ++ [from])
+    body = List.to_tuple([:"$1" | for(column <- 2..(@columns - 1), do: :"$#{column}")] ++ [{:const, to}])
+    :ets.select_replace(instance.workers, [{pattern, [{:==, :"$1", no}], [{body}]}]) == 1
+  end
 
   @doc "The interpreter is gone. `status` is `:starting` where the next is started at once, `:failed` where it waits."
   @spec down(Instance.t(), pos_integer(), status(), Error.t()) :: :ok
@@ -61,15 +128,26 @@ defmodule Pyre.Worker.Pool do
     if status == :failed, do: wake(instance), else: :ok
   end
 
-  @doc "What the flight recorder showed last."
-  @spec observed(Instance.t(), pos_integer(), non_neg_integer(), non_neg_integer()) :: boolean()
-  def observed(instance, no, lag_us, activations),
-    do: :ets.update_element(instance.workers, no, [{@lag, lag_us}, {@activations, activations}])
+  @doc "The interpreter ended as it was asked to."
+  @spec recycled(Instance.t(), pos_integer()) :: boolean()
+  def recycled(instance, no),
+    do: :ets.update_element(instance.workers, no, [{@status, :starting}, {@os_pid, nil}])
 
-  @doc "A worker for an agent: the ready one with the fewest agents."
-  @spec pick(Instance.t()) :: {:ok, worker()} | :wait | {:failed, Error.t()}
-  def pick(instance) do
-    rows = :ets.tab2list(instance.workers)
+  @doc "What was seen of the interpreter last."
+  @spec observed(Instance.t(), pos_integer(), non_neg_integer(), non_neg_integer(), non_neg_integer()) ::
+          boolean()
+  def observed(instance, no, lag_us, activations, rss_bytes),
+    do:
+      :ets.update_element(instance.workers, no, [
+        {@lag, lag_us},
+        {@activations, activations},
+        {@rss, rss_bytes}
+      ])
+
+  @doc "A worker for an agent: the ready one of that role with the fewest agents."
+  @spec pick(Instance.t(), role()) :: {:ok, worker()} | :wait | {:failed, Error.t()} | :missing
+  def pick(instance, role) do
+    rows = for row <- :ets.tab2list(instance.workers), elem(row, @role - 1) == role, do: row
 
     case for row <- rows,
              elem(row, @status - 1) == :ready and Process.alive?(elem(row, @pid - 1)),
@@ -84,10 +162,21 @@ defmodule Pyre.Worker.Pool do
     end
   end
 
+  defp none([]), do: :missing
+
   defp none(rows) do
-    if rows != [] and Enum.all?(rows, &(elem(&1, @status - 1) == :failed)),
+    if Enum.all?(rows, &(elem(&1, @status - 1) == :failed)),
       do: {:failed, elem(hd(rows), @error - 1)},
       else: :wait
+  end
+
+  @doc "May the worker be handed a message? Not where it is being replaced, or its process is another by now."
+  @spec open?(Instance.t(), worker()) :: boolean()
+  def open?(instance, {no, pid}) do
+    case :ets.lookup(instance.workers, no) do
+      [row] -> elem(row, @status - 1) == :ready and elem(row, @pid - 1) == pid and Process.alive?(pid)
+      [] -> false
+    end
   end
 
   @doc "An agent leaves its worker."
@@ -95,11 +184,17 @@ defmodule Pyre.Worker.Pool do
   def leave(_instance, nil), do: :ok
   def leave(instance, {no, _pid}), do: :counters.sub(instance.load, no, 1)
 
+  @doc "How many agents a worker has."
+  @spec load(Instance.t(), pos_integer()) :: integer()
+  def load(instance, no), do: :counters.get(instance.load, no)
+
   @doc "Asks to be woken by `:workers_changed`."
   @spec wait(Instance.t(), pid()) :: true
   def wait(instance, pid), do: :ets.insert(instance.waiting, {pid})
 
-  defp wake(instance) do
+  @doc "Wakes all who wait."
+  @spec wake(Instance.t()) :: :ok
+  def wake(instance) do
     for {pid} <- :ets.tab2list(instance.waiting) do
       :ets.delete(instance.waiting, pid)
       send(pid, :workers_changed)
@@ -107,6 +202,10 @@ defmodule Pyre.Worker.Pool do
 
     :ok
   end
+
+  @doc "The resident bytes of a worker's interpreter that were seen last."
+  @spec rss_bytes(Instance.t(), pos_integer()) :: non_neg_integer()
+  def rss_bytes(instance, no), do: :ets.lookup_element(instance.workers, no, @rss)
 
   @doc "The pid of a worker's process, or nil."
   @spec pid(Instance.t(), pos_integer()) :: pid() | nil
@@ -131,7 +230,9 @@ defmodule Pyre.Worker.Pool do
         deaths: elem(row, @deaths - 1),
         last_error: elem(row, @error - 1),
         lag_us: elem(row, @lag - 1),
-        activations: elem(row, @activations - 1)
+        activations: elem(row, @activations - 1),
+        rss_bytes: elem(row, @rss - 1),
+        role: elem(row, @role - 1)
       }
     end
   end

@@ -6,7 +6,9 @@ defmodule Pyre.Worker.Recorder do
 
   @bytes 4_096
   @magic 0x0000000145525950
-  @words 8
+  @words 74
+  @first_thread 8
+  @excused 72
 
   @type t :: %{
           begun: non_neg_integer(),
@@ -15,7 +17,10 @@ defmodule Pyre.Worker.Recorder do
           beat: non_neg_integer(),
           lag_us: non_neg_integer(),
           activations: non_neg_integer(),
-          under_way: non_neg_integer()
+          under_way: non_neg_integer(),
+          threads: [pos_integer()],
+          excused_since: non_neg_integer(),
+          memory_errors: non_neg_integer()
         }
 
   @doc "Makes an empty recorder."
@@ -28,30 +33,38 @@ defmodule Pyre.Worker.Recorder do
     with {:ok, file} <- :file.open(path, [:read, :raw, :binary]),
          read = :file.pread(file, 0, @words * 8),
          :ok <- :file.close(file),
-         {:ok,
-          <<@magic::64-little, begun::64-little, on_loop::64-little, since::64-little, beat::64-little,
-            lag_us::64-little, activations::64-little, under_way::64-little>>} <- read do
-      {:ok,
-       %{
-         begun: begun,
-         on_loop: on_loop,
-         on_loop_since: since,
-         beat: beat,
-         lag_us: lag_us,
-         activations: activations,
-         under_way: under_way
-       }}
+         {:ok, <<@magic::64-little, words::binary>>} <- read do
+      {:ok, parse(words)}
     else
       _unwritten_or_gone -> :error
     end
   end
 
-  @doc "The number of the message begun last; 0 where none was."
-  @spec begun(Path.t()) :: non_neg_integer()
-  def begun(path) do
+  defp parse(words) do
+    all = for <<word::64-little <- words>>, do: word
+    [begun, on_loop, since, beat, lag_us, activations, under_way | rest] = all
+    {threads, [excused, memory_errors]} = Enum.split(rest, @excused - @first_thread)
+
+    %{
+      begun: begun,
+      on_loop: on_loop,
+      on_loop_since: since,
+      beat: beat,
+      lag_us: lag_us,
+      activations: activations,
+      under_way: under_way,
+      threads: Enum.reject(threads, &(&1 == 0)),
+      excused_since: excused,
+      memory_errors: memory_errors
+    }
+  end
+
+  @doc "What a dead interpreter left: as `read/1`, all zero where it never wrote."
+  @spec left(Path.t()) :: t()
+  def left(path) do
     case read(path) do
-      {:ok, %{begun: begun}} -> begun
-      :error -> 0
+      {:ok, seen} -> seen
+      :error -> parse(<<0::size(@words - 1)-unit(64)>>)
     end
   end
 end

@@ -43,10 +43,10 @@ defmodule Pyre.Worker.Run do
   end
 
   defp pick_ready(instance, timeout) do
-    case Pool.pick(instance) do
+    case Pool.pick(instance, :shared) do
       {:ok, worker} -> {:ok, worker}
       {:failed, error} -> {:error, error}
-      :wait -> wait(instance, timeout)
+      _not_yet -> wait(instance, timeout)
     end
   end
 

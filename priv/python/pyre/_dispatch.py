@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pyre import _wire, errors
 from pyre._activations import Activation, Activations, activate
+from pyre._excuses import Excuses
 from pyre._failure import own_body
 from pyre._handlers import AgentClass, HandlerSpec, compile_function
+from pyre._memory import Memory
 from pyre._message import CURRENT, FunctionRun, Message
 from pyre._requests import Requests
 from pyre._resources import Resources
@@ -67,7 +69,9 @@ class Dispatcher:
         self.activations = Activations(config.get("max_activations", MAX_ACTIVATIONS))
         self.running: dict[int, Message] = {}
         self.requests = Requests(loop, emit)
-        self.resources = Resources(loop, catalogue.resources)
+        self.excuses = Excuses(words)
+        self.memory = Memory(words)
+        self.resources = Resources(loop, catalogue.resources, self.excuses)
         self.threads = Threads(loop, words, config.get("max_threads", MAX_THREADS))
         self.on_stop: Callable[[int], None] = _ignore_stop
         self.watched: Callable[[Message], None] | None = None

@@ -51,6 +51,11 @@ class Log:
             # A child that was forked shares the connection, but not the lock that keeps frames whole.
             os.register_at_fork(after_in_child=self._leave)
 
+    @property
+    def lock(self) -> threading.Lock:
+        """Held while a record is written: whoever holds it knows that no thread is in the middle of one."""
+        return self._lock
+
     def send(self, record: dict[str, Any]) -> None:
         """Send one record, or keep it, or count it as dropped."""
         if self._connection is None:

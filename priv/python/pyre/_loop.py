@@ -113,11 +113,18 @@ class Link:
                 self._apply(_frames.unpack(payload))
         except (WireError, ProtocolError) as exc:
             self._ended(_wire.EXIT_PROTOCOL, f"protocol error: {exc}")
+        except MemoryError:
+            self._ended(_wire.EXIT_BUG, "no memory is left to read the protocol with")
 
     def flush(self) -> None:
         """Write what waits, as one frame."""
         envelopes, self._outgoing = self._outgoing, []
-        frames = self._frames_of(envelopes)
+        try:
+            frames = self._frames_of(envelopes)
+        except MemoryError:
+            # These answers are lost, so the BEAM must learn that the interpreter is.
+            self._ended(_wire.EXIT_BUG, "no memory is left to write the protocol with")
+            return
         if self._unwritten:
             self._unwritten += map(memoryview, frames)
             return

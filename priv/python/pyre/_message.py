@@ -38,6 +38,9 @@ CURRENT: contextvars.ContextVar[Message] = contextvars.ContextVar("pyre_message"
 NIL = b"\xc0"
 NO_EFFECTS: list[tuple[Any, ...]] = []
 BEGUN, RUNNING, SINCE = 1, 2, 3
+CANCEL_AGAIN_SECONDS = 0.25
+CANCELS_TILL_TOLD = 4
+MOST_CANCELS = 40
 
 
 class _Answered(Exception):  # noqa: N818  # ends a message early, with its answer
@@ -200,7 +203,7 @@ class Message:
         except errors.PyreError as exc:
             raise _Answered(_wire.STATUS_UNUSABLE, own_body(exc)) from None
         except BaseException as exc:  # noqa: BLE001  # validators and __init__ are the user's
-            raise _Answered(_wire.STATUS_UNUSABLE, failure_body(exc)) from None
+            raise _Answered(_wire.STATUS_UNUSABLE, self._failure(exc)) from None
         return activation
 
     # --- The end ---
@@ -219,7 +222,7 @@ class Message:
         except errors.PyreError as exc:
             self._finish(_wire.STATUS_FAILED, own_body(exc))
         except BaseException as exc:  # noqa: BLE001  # a property or validator of the user's
-            self._finish(_wire.STATUS_FAILED, failure_body(exc))
+            self._finish(_wire.STATUS_FAILED, self._failure(exc))
         else:
             if self._side is not None:
                 self._finish(_wire.STATUS_DONE, body, state)
@@ -235,7 +238,12 @@ class Message:
         elif isinstance(exc, (errors.Reject, *self.raises())):
             self._finish(_wire.STATUS_REJECTED, rejection_body(exc))
         else:
-            self._finish(_wire.STATUS_FAILED, failure_body(exc))
+            self._finish(_wire.STATUS_FAILED, self._failure(exc))
+
+    def _failure(self, exc: BaseException) -> bytes:
+        if isinstance(exc, MemoryError):
+            self.dispatcher.memory.exhausted(exc)
+        return failure_body(exc)
 
     def raises(self) -> tuple[type[BaseException], ...]:
         """Tell which exceptions are expected refusals."""
@@ -330,10 +338,26 @@ class Message:
         task.add_done_callback(children.discard)
 
     def cancel(self) -> None:
-        """Ask the handler to end."""
-        self._more().cancelling = True
+        """Ask the handler to end, and ask again while it doesn't."""
+        side = self._more()
+        first = not side.cancelling
+        side.cancelling = True
         if self.task is not None:
             self.task.cancel()
+            if first:
+                self._cancel_later(1)
+
+    def _cancel_later(self, times: int) -> None:
+        self.dispatcher.loop.call_later(CANCEL_AGAIN_SECONDS, self._cancel_again, times)
+
+    def _cancel_again(self, times: int) -> None:
+        if self.task is None:
+            return
+        if times == CANCELS_TILL_TOLD:
+            self.dispatcher.note(self, "was cancelled a second ago and still runs: it swallows its cancellation")
+        self.task.cancel()
+        if times < MOST_CANCELS:
+            self._cancel_later(times + 1)
 
     def add_thread_wait(self, outcome: concurrent.futures.Future[Any]) -> None:
         """Remember that the handler's thread waits: it is told when the message ends."""
@@ -380,7 +404,12 @@ class Message:
         call = functools.partial(function, *args, **named)
         dispatcher = self.dispatcher
         dispatcher.hold(self)
-        result, error = await dispatcher.threads.run(self.number, call, lambda: dispatcher.release(self))
+        job = dispatcher.threads.run(self, call, lambda: dispatcher.release(self))
+        try:
+            result, error = await job.future
+        except asyncio.CancelledError:
+            dispatcher.threads.abandon(job)
+            raise
         if error is not None:
             raise error
         return result

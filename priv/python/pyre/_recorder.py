@@ -5,7 +5,9 @@ A store is a plain assignment to a word. The BEAM reads the file when the interp
 
 from __future__ import annotations
 
+import ctypes
 import mmap
+import os
 import pathlib
 
 __all__ = ["FILE_BYTES", "VARIABLE", "WORDS", "blank", "map_file"]
@@ -13,6 +15,7 @@ __all__ = ["FILE_BYTES", "VARIABLE", "WORDS", "blank", "map_file"]
 VARIABLE = "PYRE_RECORDER"
 FILE_BYTES = 4096
 MAGIC = 0x0000000145525950
+MAP_FIXED = 0x10
 
 
 class WORDS:
@@ -27,6 +30,8 @@ class WORDS:
     HELD = 6
     UNDER_WAY = 7
     THREADS = 8
+    EXCUSED = 72
+    EXHAUSTED = 73
 
 
 def map_file(path: str) -> memoryview:
@@ -35,11 +40,23 @@ def map_file(path: str) -> memoryview:
     with file.open("r+b") as opened:
         if file.stat().st_size < FILE_BYTES:
             opened.truncate(FILE_BYTES)
-        words = memoryview(mmap.mmap(opened.fileno(), FILE_BYTES)).cast("Q")
+        mapped = mmap.mmap(opened.fileno(), FILE_BYTES)
+    words = memoryview(mapped).cast("Q")
     for index in range(1, len(words)):
         words[index] = 0
     words[WORDS.MAGIC] = MAGIC
+    address = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+    os.register_at_fork(after_in_child=lambda: _unmap(address))
     return words
+
+
+def _unmap(address: int) -> None:
+    """Put a page of its own in the file's place: a forked child must not write into its parent's recorder."""
+    libc = ctypes.CDLL(None)
+    libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+    libc.mmap.restype = ctypes.c_void_p
+    kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_FIXED
+    libc.mmap(address, FILE_BYTES, mmap.PROT_READ | mmap.PROT_WRITE, kind, -1, 0)
 
 
 def blank() -> memoryview:

@@ -14,10 +14,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from pyre import errors
+from pyre._excuses import Excused
 from pyre._requests import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
+
+    from pyre._excuses import Excuses
 
 __all__ = ["Resources", "opens_type"]
 
@@ -47,9 +50,12 @@ class _Opening:
 class Resources:
     """The resources of one worker; used on the loop's thread, but for `request`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, functions: Mapping[str, Callable[..., Any]]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, functions: Mapping[str, Callable[..., Any]], excuses: Excuses
+    ) -> None:
         """Open none yet."""
         self._loop = loop
+        self.excuses = excuses  # the worker puts its own in
         self._functions = functions
         self._openings: dict[str, _Opening] = {}
         self._exits = contextlib.AsyncExitStack()
@@ -73,7 +79,7 @@ class Resources:
         """Close what is open, the last one first."""
         for opening in self._openings.values():
             opening.task.cancel()
-        await self._exits.aclose()
+        await Excused(self.excuses, self._exits.aclose())
 
     def _open(self, name: str) -> _Opening:
         function = self._functions.get(name)
@@ -81,7 +87,8 @@ class Resources:
             known = ", ".join(sorted(self._functions)) or "none"
             raise errors.InternalError(f"no resource is named {name!r} (known: {known})")
         # In a context of its own: what it starts belongs to the worker, not to the message that came first.
-        task = asyncio.Task(self._entered(function), loop=self._loop, context=contextvars.Context())
+        opened: Any = Excused(self.excuses, self._entered(function))
+        task = asyncio.Task(opened, loop=self._loop, context=contextvars.Context())
         opening = _Opening(task)
         task.add_done_callback(functools.partial(_note_failure, opening))
         return opening

@@ -17,6 +17,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyre._failure import PACKAGE, clean, cut
+from pyre._hogs import Hogs
 from pyre._recorder import WORDS
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from pyre._dispatch import Dispatcher
+    from pyre._excuses import Excuses
     from pyre._log import Log
     from pyre._message import Message
 
@@ -50,10 +52,12 @@ class _Step(NamedTuple):
 class Watchdog:
     """Beats from before HELLO until the process ends."""
 
-    def __init__(self, words: memoryview, log: Log, input: int) -> None:  # noqa: A002
+    def __init__(self, words: memoryview, log: Log, input: int, excuses: Excuses) -> None:  # noqa: A002
         """Watch the main thread and the protocol's input."""
         self._words = words
         self._log = log
+        self._excuses = excuses
+        self._hogs = Hogs()
         self._main = threading.main_thread().ident or 0
         self._poll = select.poll()
         self._poll.register(input, 0)  # POLLHUP is always told
@@ -88,12 +92,15 @@ class Watchdog:
         """Do what is due; called in the watchdog's thread."""
         self._words[WORDS.BEAT] = now_ns
         self._end_orphan(now_ns)
+        self._excuses.look()
         dispatcher, loop = self._dispatcher, self._loop
         if dispatcher is not None and loop is not None:
             self._words[WORDS.HELD] = len(dispatcher.activations)
             self._words[WORDS.UNDER_WAY] = len(dispatcher.running)
             self._feel(loop, now_ns)
             self._look(dispatcher, now_ns)
+            self._look_for_hogs(dispatcher, now_ns)
+            dispatcher.memory.hold_back()
         self._log.flush()
 
     # --- The BEAM's end ---
@@ -141,7 +148,7 @@ class Watchdog:
         # From half of the limit on: a step may end between two beats, and its stack would be lost.
         if not self._warning_ns or not number or now_ns - since_ns < self._warning_ns // 2:
             return
-        if self._told == (number, since_ns):
+        if self._told == (number, since_ns) or self._words[WORDS.EXCUSED]:
             return
         self._seen = _Step(number, since_ns, _stack_of(self._main))
         if now_ns - since_ns >= self._warning_ns:
@@ -176,6 +183,13 @@ class Watchdog:
                 "stack": step.stack,
             }
         )
+
+    # --- Handlers that take the CPU from the loop ---
+
+    def _look_for_hogs(self, dispatcher: Dispatcher, now_ns: int) -> None:
+        for message, share in self._hogs.look(dispatcher.threads, now_ns):
+            used = f"its thread used {share:.0%} of a CPU for a second"
+            dispatcher.note(message, f"{used}: while it computes in Python, all others wait for it")
 
 
 def _stack_of(thread: int) -> str:
