@@ -297,6 +297,15 @@ def test_the_worker_goes_on(peer: Peer, name: str, handler: str, args: dict[str,
     assert peer.call(1, "add").body == 1
 
 
+@pytest.mark.parametrize("name", ["ThreadLeak", "BlockedThread", "CancelsSwallowed", "TimeSleep"])
+def test_nothing_that_runs_holds_up_the_end(peer: Peer, name: str) -> None:
+    peer.activate(2, name)
+    number = peer.deliver(2, "go")
+    eventually(lambda: peer.words()[1] == number)
+    peer.close_input()
+    assert peer.wait() == _wire.EXIT_CLOSED
+
+
 def test_a_state_that_cant_travel_is_the_handlers_failure(peer: Peer) -> None:
     peer.activate(2, "UnencodableState", _body.pack({"value": None, "total": 4}))
     done = peer.call(2, "go")
