@@ -474,7 +474,11 @@ def dump(value: Any) -> Any:  # noqa: ANN401
     kind = type(value)
     if kind in PLAIN:
         return value
-    return _dumper(kind)(value)  # type: ignore[arg-type]  # a class is hashable
+    try:
+        return _dumper(kind)(value)  # type: ignore[arg-type]  # a class is hashable
+    except RecursionError:  # it contains itself, perhaps
+        message = f"cannot encode the value: nested more than {_body.MAX_BODY_NESTING} levels deep"
+        raise errors.EncodeError(message, {"limit": _body.MAX_BODY_NESTING}) from None
 
 
 @functools.cache
