@@ -20,7 +20,7 @@ import typing
 import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyre import _body, errors
+from pyre import _body, _wire, errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -477,8 +477,9 @@ def dump(value: Any) -> Any:  # noqa: ANN401
     try:
         return _dumper(kind)(value)  # type: ignore[arg-type]  # a class is hashable
     except RecursionError:  # it contains itself, perhaps
-        message = f"cannot encode the value: nested more than {_body.MAX_BODY_NESTING} levels deep"
-        raise errors.EncodeError(message, {"limit": _body.MAX_BODY_NESTING}) from None
+        raise errors.EncodeError(
+            f"cannot encode the value: nested more than {_wire.MAX_BODY_NESTING} levels deep"
+        ) from None
 
 
 @functools.cache
