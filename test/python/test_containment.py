@@ -253,6 +253,18 @@ def test_a_leak_up_to_the_limit_leaves_the_others_answering(start: Callable[...,
     assert peer.words()[EXHAUSTED] == statuses.count(_wire.STATUS_FAILED)
 
 
+def test_the_stacks_of_threads_are_not_counted(start: Callable[..., Peer], tmp_path: pathlib.Path) -> None:
+    peer = start()
+    peer.hello(MISBEHAVING, max_worker_rss_bytes=128 * 1024 * 1024)
+    for handle in range(2, 52):
+        peer.activate(handle, "BlockedThread")
+        peer.deliver(handle, "go", {"sign": str(tmp_path / f"sign-{handle}")})
+    eventually(lambda: all((tmp_path / f"sign-{handle}").exists() for handle in range(2, 52)))
+    peer.activate(1, "OutOfMemory")
+    assert peer.call(1, "in_thread", {"megabytes": 48}).body == 48
+    assert peer.call(1, "in_thread", {"megabytes": 128}).body["type"] == "MemoryError"
+
+
 def test_without_a_limit_nothing_is_refused(peer: Peer) -> None:
     peer.activate(2, "OutOfMemory")
     assert peer.call(2, "go", {"megabytes": 256}).body == 256

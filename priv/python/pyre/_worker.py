@@ -114,6 +114,7 @@ class Worker:
         dispatcher.flush = self._link.flush
         dispatcher.on_stop = self._stop
         dispatcher.memory = self._memory
+        dispatcher.threads.grows = self._memory.make_room
         dispatcher.resources.excuses = self._excuses
         dispatcher.threads.guard = self._log.lock
         dispatcher.note = dispatcher.threads.note = _note
