@@ -14,13 +14,16 @@ defmodule Pyre.Agent do
   #   :idle      nothing runs
   #   :busy      a message runs
   #   :waiting   there is work, but no worker; {:waiting, hook} where the work is on_start or on_stop
+  #   :paused    there is work, but it may not begin; {:paused, :on_start} where the work is on_start
   #   :ending    on_stop runs
+
+  import Bitwise
 
   require Logger
   require Pyre.Wire, as: Wire
 
   alias Pyre.Agent.{Commits, Ending, Requests, Restarts, Watch}
-  alias Pyre.{Address, Classes, DeadLetters, Error, Instance, Mailbox, Telemetry, Timers, Worker}
+  alias Pyre.{Address, Classes, DeadLetters, Error, Instance, Mailbox, Pause, Telemetry, Timers, Worker}
   alias Pyre.Wire.Body
   alias Pyre.Worker.Pool
 
@@ -31,6 +34,7 @@ defmodule Pyre.Agent do
   # What a sleeping process knows of itself, as one small integer.
   @active 1
   @interleaves 2
+  @paused 4
 
   @empty_map <<0x80>>
 
@@ -174,9 +178,15 @@ defmodule Pyre.Agent do
 
   defp start(state) do
     case Classes.hooks(state.instance, state.class) do
-      {true, _on_stop?} -> run_hook(state, :on_start)
+      {true, _on_stop?} -> begin_on_start(state)
       {false, _on_stop?} -> started(state)
     end
+  end
+
+  defp begin_on_start(state) do
+    if Pause.paused?(state.instance, state),
+      do: %{state | phase: {:paused, :on_start}, mail?: true},
+      else: run_hook(state, :on_start)
   end
 
   defp started(state) do
@@ -201,10 +211,10 @@ defmodule Pyre.Agent do
 
   # Without an activation it did nothing that a next message would follow: it took a state, say, as many do in a row.
   defp patience(%{phase: :idle, beside: [], active?: false}), do: 0
-  defp patience(%{phase: :idle, beside: []}), do: @idle_ms
+  defp patience(%{phase: phase, beside: []}) when phase in [:idle, :paused], do: @idle_ms
   defp patience(state), do: Watch.patience(state)
 
-  defp idle(%{phase: :idle, beside: []} = state) do
+  defp idle(%{phase: phase, beside: []} = state) when phase in [:idle, :paused] do
     Commits.forget_answer(state.instance, state.handle)
     hibernate(state)
   end
@@ -233,13 +243,16 @@ defmodule Pyre.Agent do
       parent: parent,
       worker: worker_no && {worker_no, worker_pid},
       epoch: epoch,
-      active?: flags in [@active, @active + @interleaves],
-      interleaves?: flags >= @interleaves
+      active?: (flags &&& @active) != 0,
+      interleaves?: (flags &&& @interleaves) != 0,
+      phase: if((flags &&& @paused) != 0, do: :paused, else: :idle)
     })
   end
 
-  defp flags(state),
-    do: if(state.active?, do: @active, else: 0) + if(state.interleaves?, do: @interleaves, else: 0)
+  defp flags(state) do
+    if(state.active?, do: @active, else: 0) ||| if(state.interleaves?, do: @interleaves, else: 0) |||
+      if(state.phase == :paused, do: @paused, else: 0)
+  end
 
   ## Messages
 
@@ -267,7 +280,10 @@ defmodule Pyre.Agent do
     do: Watch.caller_down(state)
 
   defp handle(:workers_changed, %{phase: :waiting} = state), do: resume(state)
+  defp handle(:workers_changed, %{phase: {:waiting, :on_start}} = state), do: begin_on_start(state)
   defp handle(:workers_changed, %{phase: {:waiting, hook}} = state), do: run_hook(state, hook)
+  defp handle(:resumed, %{phase: :paused} = state), do: resume(state)
+  defp handle(:resumed, %{phase: {:paused, :on_start}} = state), do: begin_on_start(state)
   defp handle(:backoff_over, %{phase: :backoff} = state), do: recover(state)
   defp handle(:drain_over, %{stop: stop} = state) when stop != nil, do: stop_by_force(state)
 
@@ -289,12 +305,14 @@ defmodule Pyre.Agent do
     message = Mailbox.get(state.instance, key)
 
     if message && message.kind in [:call, :cast] &&
-         Classes.interleave?(state.instance, state.class, message.handler),
+         Classes.interleave?(state.instance, state.class, message.handler) &&
+         not Pause.paused?(state.instance, state),
        do: run_beside(message, state),
        else: %{state | mail?: true}
   end
 
-  defp mail(_key, %{phase: :waiting} = state), do: resume(state)
+  # Older ones wait, also where the pause has just been lifted.
+  defp mail(_key, %{phase: phase} = state) when phase in [:waiting, :paused], do: resume(state)
   defp mail(_key, state), do: %{state | mail?: true}
 
   # A key that is gone was taken by an earlier turn, or withdrawn.
@@ -320,9 +338,11 @@ defmodule Pyre.Agent do
   defp run(%{kind: :stop} = message, state), do: stop_requested(message.key, state)
 
   defp run(message, state) do
-    if expired?(message),
-      do: take(message, state, fn -> Watch.expire(state, message) end),
-      else: dispatch(message, state)
+    cond do
+      expired?(message) -> take(message, state, fn -> Watch.expire(state, message) end)
+      Pause.paused?(state.instance, state) -> %{state | phase: :paused, mail?: true}
+      true -> dispatch(message, state)
+    end
   end
 
   # For what needs no interpreter: claimed, done, and on with the next.

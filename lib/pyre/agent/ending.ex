@@ -8,7 +8,7 @@ defmodule Pyre.Agent.Ending do
 
   alias Pyre.Agent.{Commits, Restarts, Waits}
   alias Pyre.{Address, Classes, DeadLetters, Error, Instance, Mailbox, Monitors, PythonError}
-  alias Pyre.{Telemetry, Timers, Worker}
+  alias Pyre.{Pause, Telemetry, Timers, Worker}
   alias Pyre.Worker.Pool
 
   @doc "A handler failed: this incarnation ends, and its supervisor starts the next."
@@ -176,6 +176,8 @@ defmodule Pyre.Agent.Ending do
     Commits.delete(instance, handle)
     :ets.delete(instance.restarts, handle)
     Address.delete(instance, id)
+    # Last, so that a pause of an agent that ends finds its address gone, or is found here.
+    Pause.forget(instance, id, handle)
   end
 
   # Whoever should have settled these was killed over it.
