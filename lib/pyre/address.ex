@@ -121,7 +121,7 @@ defmodule Pyre.Address do
           | :error
   def take_over(instance, id, pid) do
     case fetch(instance, id) do
-      {:ok, %{status: status} = row} when status in [:starting, :running, :restarting] ->
+      {:ok, %{status: status} = row} when status in [:starting, :running, :restarting, :stopping] ->
         :ets.update_element(instance.agents, id, [{@pid, pid}])
         incarnation = :ets.update_counter(instance.agents, id, {@incarnation, 1})
 
@@ -184,7 +184,8 @@ defmodule Pyre.Address do
   @spec expected(Instance.t()) :: [{id(), pid() | nil}]
   def expected(instance) do
     :ets.select(instance.agents, [
-      {pattern(%{1 => :"$1", @pid => :"$2", @status => :"$3"}), [{:<, :"$3", 3}], [{{:"$1", :"$2"}}]}
+      {pattern(%{1 => :"$1", @pid => :"$2", @status => :"$3"}),
+       [{:orelse, {:<, :"$3", code(:terminated)}, {:==, :"$3", code(:stopping)}}], [{{:"$1", :"$2"}}]}
     ])
   end
 

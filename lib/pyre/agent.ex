@@ -23,7 +23,7 @@ defmodule Pyre.Agent do
   require Pyre.Wire, as: Wire
 
   alias Pyre.Agent.{Commits, Ending, Requests, Restarts, Watch}
-  alias Pyre.{Address, Classes, DeadLetters, Error, Instance, Mailbox, Pause, Telemetry, Timers, Worker}
+  alias Pyre.{Address, Classes, Error, Instance, Mailbox, Pause, Telemetry, Timers, Worker}
   alias Pyre.Wire.Body
   alias Pyre.Worker.Pool
 
@@ -105,6 +105,9 @@ defmodule Pyre.Agent do
   defp begin(state, %{incarnation: 1}), do: state |> acknowledge() |> start() |> settle()
   defp begin(state, %{status: :restarting}), do: state |> acknowledge() |> back_off() |> settle()
 
+  # It was killed while it stopped, and whoever asked for that still waits.
+  defp begin(state, %{status: :stopping}), do: state |> acknowledge() |> stop_again() |> settle()
+
   defp begin(state, _killed) do
     error = Error.new(:agent_down, "the process of agent #{inspect(state.id)} was killed", %{begun: true})
 
@@ -124,6 +127,19 @@ defmodule Pyre.Agent do
   end
 
   defp answer(parent, answer), do: send(parent, {self(), :started, answer})
+
+  defp stop_again(state) do
+    stop = Mailbox.stop_request(state.instance, state.handle) || %{key: nil, args: :delete, reply_to: nil}
+    Process.send_after(self(), :drain_over, state.instance.config.drain_timeout)
+    {:ok, row} = Address.fetch(state.instance, state.id)
+    state = %{state | stop: stop}
+
+    # Its on_stop may still run there.
+    case Pool.pid(state.instance, row.worker) do
+      nil -> end_politely(state)
+      worker -> fence(state, worker, row.epoch)
+    end
+  end
 
   defp back_off(state) do
     Instance.count(state.instance, :restarts)
@@ -152,23 +168,10 @@ defmodule Pyre.Agent do
   end
 
   defp recover_message(state, message) do
-    case committed_or_settled(state, message.key) do
-      {:ok, reply} ->
-        Mailbox.reply(message.reply_to, 0, reply)
-        Mailbox.delete(state.instance, state.id, message)
-
-      :settled ->
-        Mailbox.delete(state.instance, state.id, message)
-
-      :error ->
-        error = Error.new(:agent_down, "the process of agent #{inspect(state.id)} was killed", %{begun: true})
-        Ending.interrupted(state, message, error)
+    unless Ending.ended_before?(state, message) do
+      error = Error.new(:agent_down, "the process of agent #{inspect(state.id)} was killed", %{begun: true})
+      Ending.interrupted(state, message, error)
     end
-  end
-
-  defp committed_or_settled(state, key) do
-    with :error <- Commits.answer(state.instance, state.handle, key),
-         do: if(DeadLetters.settled?(state.instance, key), do: :settled, else: :error)
   end
 
   defp fence(state, worker, epoch) do

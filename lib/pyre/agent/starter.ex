@@ -279,9 +279,9 @@ defmodule Pyre.Agent.Starter do
   defp revive(instance, id, pid) do
     await_end(pid)
 
-    with {:ok, %{pid: ^pid, status: status}} when status in [:starting, :running, :restarting] <-
+    with {:ok, %{pid: ^pid, status: status}} when status in [:starting, :running, :restarting, :stopping] <-
            Address.fetch(instance, id) do
-      Address.put_status(instance, id, :restarting)
+      if status != :stopping, do: Address.put_status(instance, id, :restarting)
       Pyre.Agent.Supervisor.start_child(instance, id)
     end
   end
