@@ -243,32 +243,26 @@ defmodule Pyre.Monitors do
           Restarts.last_error(instance, handle) || Mailbox.terminated(instance, id, handle)
         )
 
-      {:ok, %{handle: ^handle, pid: pid, status: status}} ->
-        follow(state, handle, id, pid, status)
+      {:ok, %{handle: ^handle, pid: pid}} ->
+        follow(state, handle, id, pid)
 
       _gone_or_another ->
         fire(state, handle, id, :stopped)
     end
   end
 
-  defp follow(state, handle, id, pid, status) do
-    cond do
-      pid != nil and Process.alive?(pid) ->
-        monitor = Process.monitor(pid)
+  defp follow(state, handle, id, pid) do
+    if pid != nil and Process.alive?(pid) do
+      monitor = Process.monitor(pid)
 
-        %{
-          state
-          | agents: Map.put(state.agents, handle, {id, monitor}),
-            monitors: Map.put(state.monitors, monitor, {:agent, handle})
-        }
-
-      # Nobody takes a stop up again whose process was killed over it.
-      status == :stopping ->
-        fire(state, handle, id, :stopped)
-
-      true ->
-        Process.send_after(self(), {:look, handle}, @look_again_ms)
+      %{
         state
+        | agents: Map.put(state.agents, handle, {id, monitor}),
+          monitors: Map.put(state.monitors, monitor, {:agent, handle})
+      }
+    else
+      Process.send_after(self(), {:look, handle}, @look_again_ms)
+      state
     end
   end
 

@@ -134,13 +134,13 @@ defmodule Pyre.Faults.MisbehavingTest do
     pyre = start!(log: true)
     os_pid = os_pid(pyre)
     {:ok, "bad"} = Pyre.start_agent(pyre, "CpuBoundThread", id: "bad")
-    bad = Task.async(fn -> Pyre.call(pyre, "bad", :go, %{seconds: 3.0}) end)
+    :ok = Pyre.cast(pyre, "bad", :go, %{seconds: 25.0})
     totals = for _n <- 1..20, do: Pyre.call(pyre, "n", :add)
     assert totals == for(n <- 2..21, do: {:ok, n})
-    assert {:ok, turns} = Task.await(bad, 20_000)
-    assert turns > 0
+
+    # On a machine that does other things it may take a while until the thread has had a processor for a second.
+    assert_receive {:logged, :warning, message, %{agent_id: "bad", handler: "go"}}, 25_000
     assert os_pid(pyre) == os_pid
-    assert_receive {:logged, :warning, message, %{agent_id: "bad", handler: "go"}}
     assert message =~ "of a CPU"
   end
 end
