@@ -31,7 +31,8 @@ defmodule Pyre do
   """
 
   alias Pyre.Agent.{Client, Commits, Quarantine, Restarts, Starter, Stopping}
-  alias Pyre.{Address, Classes, DeadLetters, Instance, Mailbox, Options, Telemetry, Timers, Worker}
+  alias Pyre.{Address, Classes, DeadLetters, Instance, Mailbox, Monitors, Options, Pause}
+  alias Pyre.{Telemetry, Timers, Worker}
   alias Pyre.Wire.{Body, MsgPack}
   alias Pyre.Worker.Pool
 
@@ -335,6 +336,79 @@ defmodule Pyre do
   end
 
   @doc """
+  Watches an agent, as `Process.monitor/1` does a process. The caller gets, once,
+
+      {:DOWN, ref, :agent, id, reason}
+
+  when the agent is terminated, stopped or deleted. A restart is no end, however it came about: only the address counts. The reason is
+
+    * `:stopped` - it was stopped or deleted
+    * a `Pyre.PythonError` or `Pyre.Error` - it was terminated: what it failed with last
+    * a `Pyre.Error` of the kind `:not_found` - nobody has this id; the message is there at once
+    * a `Pyre.Error` of the kind `:stopping` or `:agent_down` - the instance ended, or lost its tables
+
+  With `restarts: true` also, for each crash that the agent is restarted after,
+
+      {:RESTARTED, ref, :agent, id, error}
+
+  when it is written down; `on_start` may still have to run. The watch ends with the caller.
+
+      {:ok, ref} = Pyre.monitor(MyApp.Pyre, "visits")
+
+  Options:
+
+  #{Pyre.Options.docs(:monitor)}
+  """
+  @doc since: "0.1.0"
+  @spec monitor(instance(), id(), keyword()) :: {:ok, reference()} | {:error, error()}
+  def monitor(instance, id, opts \\ []) do
+    instance = Instance.fetch!(instance)
+    opts = Options.validate!(:monitor, opts)
+    with :ok <- Starter.check_id(id), do: {:ok, Monitors.watch(instance, id, opts[:restarts])}
+  end
+
+  @doc """
+  Takes a watch of the calling process back, and its messages out of the caller's mailbox.
+
+      :ok = Pyre.demonitor(MyApp.Pyre, ref)
+  """
+  @doc since: "0.1.0"
+  @spec demonitor(instance(), reference()) :: :ok
+  def demonitor(instance, ref) when is_reference(ref),
+    do: instance |> Instance.fetch!() |> Monitors.unwatch(ref)
+
+  def demonitor(_instance, other),
+    do: raise(ArgumentError, "expected what monitor/3 gave, a reference, got: #{inspect(other, limit: 5)}")
+
+  @doc """
+  Pauses agents: their mailboxes fill up to their bound, but no message begins, nor does `on_start` (so that `start_agent/3`, which
+  waits for it, is answered `:deadline`; the agent is there). What runs may end.
+
+      :ok = Pyre.pause(MyApp.Pyre, {:agent, "visits"})
+      :ok = Pyre.pause(MyApp.Pyre, {:class, "Counter"})
+      :ok = Pyre.pause(MyApp.Pyre, :all)
+
+  Deadlines run on: a call that waits is answered `:deadline`. A timer that fires again while its last fire still waits takes
+  its place. `stop_agent/3` works as ever, `on_stop` included. A pause survives whatever dies, except for the tables themselves, and
+  an agent's ends when it is stopped. An agent runs again once no pause holds it: neither its own, nor its class's, nor that of all.
+  """
+  @doc since: "0.1.0"
+  @spec pause(instance(), {:agent, id()} | {:class, class()} | {:group, term()} | :all) ::
+          :ok | {:error, error()}
+  def pause(instance, what), do: instance |> Instance.fetch!() |> Pause.pause(paused!(what))
+
+  @doc """
+  Lifts a pause; nothing happens where there is none.
+
+      :ok = Pyre.resume(MyApp.Pyre, {:agent, "visits"})
+
+  Afterwards the messages run in the order in which they came.
+  """
+  @doc since: "0.1.0"
+  @spec resume(instance(), {:agent, id()} | {:class, class()} | {:group, term()} | :all) :: :ok
+  def resume(instance, what), do: instance |> Instance.fetch!() |> Pause.resume(paused!(what))
+
+  @doc """
   The messages without a caller that were given up, the newest last: casts and timers whose handler failed or refused them, under
   which workers kept dying, or whose agent was stopped or terminated first.
 
@@ -399,12 +473,13 @@ defmodule Pyre do
       timers: :ets.info(instance.timers, :size),
       messages_waiting: :ets.info(instance.mailbox, :size),
       dead_letters: :ets.info(instance.dead_letters, :size),
+      paused: Pause.list(instance),
       counters: Instance.counters(instance)
     }
   end
 
   @doc """
-  What one agent is doing: class, status, mailbox, revision, restarts, last error, worker.
+  What one agent is doing: class, status, whether it is paused, mailbox, revision, restarts, last error, worker.
 
       {:ok, %{status: :running, restarts: 0}} = Pyre.info(MyApp.Pyre, "visits")
   """
@@ -422,6 +497,7 @@ defmodule Pyre do
        |> Map.take([:id, :class, :status, :pid, :mailbox, :mailbox_bytes, :max_mailbox])
        |> Map.merge(%{
          worker: if(agent.worker > 0, do: agent.worker),
+         paused: Pause.paused?(instance, agent),
          revision: revision,
          restarts: Restarts.total(instance, agent.handle),
          last_error: Restarts.last_error(instance, agent.handle),
@@ -491,6 +567,17 @@ defmodule Pyre do
       )
 
   @statuses [:starting, :running, :restarting, :terminated, :stopping, :parked]
+  defp paused!({:agent, id}) when is_binary(id), do: {:agent, id}
+  defp paused!({:class, class}), do: {:class, Starter.to_name!(class)}
+  defp paused!({:group, name}), do: {:group, name}
+  defp paused!(:all), do: :all
+
+  defp paused!(other),
+    do:
+      raise(
+        ArgumentError,
+        "expected {:agent, id}, {:class, class}, {:group, name} or :all, got: #{inspect(other, limit: 5)}"
+      )
 
   defp filter!(filter) do
     filter

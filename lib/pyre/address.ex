@@ -124,7 +124,7 @@ defmodule Pyre.Address do
           | :error
   def take_over(instance, id, pid) do
     case fetch(instance, id) do
-      {:ok, %{status: status} = row} when status in [:starting, :running, :restarting, :parked] ->
+      {:ok, %{status: status} = row} when status != :terminated ->
         :ets.update_element(instance.agents, id, [{@pid, pid}])
         incarnation = :ets.update_counter(instance.agents, id, {@incarnation, 1})
 
@@ -187,8 +187,8 @@ defmodule Pyre.Address do
   @spec expected(Instance.t()) :: [{id(), pid() | nil}]
   def expected(instance) do
     :ets.select(instance.agents, [
-      {pattern(%{1 => :"$1", @pid => :"$2", @status => :"$3"}),
-       [{:orelse, {:<, :"$3", 3}, {:==, :"$3", @parked}}], [{{:"$1", :"$2"}}]}
+      {pattern(%{1 => :"$1", @pid => :"$2", @status => :"$3"}), [{:"/=", :"$3", code(:terminated)}],
+       [{{:"$1", :"$2"}}]}
     ])
   end
 

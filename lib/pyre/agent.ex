@@ -14,14 +14,17 @@ defmodule Pyre.Agent do
   #   :idle      nothing runs
   #   :busy      a message runs
   #   :waiting   there is work, but no worker; {:waiting, hook} where the work is on_start or on_stop
+  #   :paused    there is work, but it may not begin; {:paused, :on_start} where the work is on_start
   #   :ending    on_stop runs
   #   :parked    hurt its workers too often: the mailbox fills, nothing runs
+
+  import Bitwise
 
   require Logger
   require Pyre.Wire, as: Wire
 
   alias Pyre.Agent.{Commits, Ending, Quarantine, Requests, Restarts, Watch}
-  alias Pyre.{Address, Classes, DeadLetters, Error, Instance, Mailbox, Telemetry, Timers, Worker}
+  alias Pyre.{Address, Classes, Error, Instance, Mailbox, Pause, Telemetry, Timers, Worker}
   alias Pyre.Wire.Body
   alias Pyre.Worker.{Isolation, Pool}
 
@@ -32,6 +35,7 @@ defmodule Pyre.Agent do
   # What a sleeping process knows of itself, as one small integer.
   @active 1
   @interleaves 2
+  @paused 4
 
   @empty_map <<0x80>>
 
@@ -105,6 +109,9 @@ defmodule Pyre.Agent do
   defp begin(state, %{status: :parked}), do: %{state | phase: :parked} |> acknowledge() |> settle()
   defp begin(state, %{status: :restarting}), do: state |> acknowledge() |> back_off() |> settle()
 
+  # It was killed while it stopped, and whoever asked for that still waits.
+  defp begin(state, %{status: :stopping}), do: state |> acknowledge() |> stop_again() |> settle()
+
   defp begin(state, _killed) do
     error = Error.new(:agent_down, "the process of agent #{inspect(state.id)} was killed", %{begun: true})
 
@@ -124,6 +131,19 @@ defmodule Pyre.Agent do
   end
 
   defp answer(parent, answer), do: send(parent, {self(), :started, answer})
+
+  defp stop_again(state) do
+    stop = Mailbox.stop_request(state.instance, state.handle) || %{key: nil, args: :delete, reply_to: nil}
+    Process.send_after(self(), :drain_over, state.instance.config.drain_timeout)
+    {:ok, row} = Address.fetch(state.instance, state.id)
+    state = %{state | stop: stop}
+
+    # Its on_stop may still run there.
+    case Pool.pid(state.instance, row.worker) do
+      nil -> end_politely(state)
+      worker -> fence(state, worker, row.epoch)
+    end
+  end
 
   defp back_off(state) do
     Instance.count(state.instance, :restarts)
@@ -152,23 +172,10 @@ defmodule Pyre.Agent do
   end
 
   defp recover_message(state, message) do
-    case committed_or_settled(state, message.key) do
-      {:ok, reply} ->
-        Mailbox.reply(message.reply_to, 0, reply)
-        Mailbox.delete(state.instance, state.id, message)
-
-      :settled ->
-        Mailbox.delete(state.instance, state.id, message)
-
-      :error ->
-        error = Error.new(:agent_down, "the process of agent #{inspect(state.id)} was killed", %{begun: true})
-        Ending.interrupted(state, message, error)
+    unless Ending.ended_before?(state, message) do
+      error = Error.new(:agent_down, "the process of agent #{inspect(state.id)} was killed", %{begun: true})
+      Ending.interrupted(state, message, error)
     end
-  end
-
-  defp committed_or_settled(state, key) do
-    with :error <- Commits.answer(state.instance, state.handle, key),
-         do: if(DeadLetters.settled?(state.instance, key), do: :settled, else: :error)
   end
 
   defp fence(state, worker, epoch) do
@@ -186,9 +193,15 @@ defmodule Pyre.Agent do
 
   defp start(state) do
     case Classes.hooks(state.instance, state.class) do
-      {true, _on_stop?} -> run_hook(state, :on_start)
+      {true, _on_stop?} -> begin_on_start(state)
       {false, _on_stop?} -> started(state)
     end
+  end
+
+  defp begin_on_start(state) do
+    if Pause.paused?(state.instance, state),
+      do: %{state | phase: {:paused, :on_start}, mail?: true},
+      else: run_hook(state, :on_start)
   end
 
   defp started(state) do
@@ -213,10 +226,10 @@ defmodule Pyre.Agent do
 
   # Without an activation it did nothing that a next message would follow: it took a state, say, as many do in a row.
   defp patience(%{phase: :idle, beside: [], active?: false}), do: 0
-  defp patience(%{phase: :idle, beside: []}), do: @idle_ms
+  defp patience(%{phase: phase, beside: []}) when phase in [:idle, :paused], do: @idle_ms
   defp patience(state), do: Watch.patience(state)
 
-  defp idle(%{phase: :idle, beside: []} = state) do
+  defp idle(%{phase: phase, beside: []} = state) when phase in [:idle, :paused] do
     Commits.forget_answer(state.instance, state.handle)
     hibernate(state)
   end
@@ -245,13 +258,16 @@ defmodule Pyre.Agent do
       parent: parent,
       worker: worker_no && {worker_no, worker_pid},
       epoch: epoch,
-      active?: flags in [@active, @active + @interleaves],
-      interleaves?: flags >= @interleaves
+      active?: (flags &&& @active) != 0,
+      interleaves?: (flags &&& @interleaves) != 0,
+      phase: if((flags &&& @paused) != 0, do: :paused, else: :idle)
     })
   end
 
-  defp flags(state),
-    do: if(state.active?, do: @active, else: 0) + if(state.interleaves?, do: @interleaves, else: 0)
+  defp flags(state) do
+    if(state.active?, do: @active, else: 0) ||| if(state.interleaves?, do: @interleaves, else: 0) |||
+      if(state.phase == :paused, do: @paused, else: 0)
+  end
 
   ## Messages
 
@@ -292,7 +308,10 @@ defmodule Pyre.Agent do
   defp handle(:workers_changed, %{phase: :waiting} = state), do: resume(state)
   defp handle({:admitted, worker}, state), do: admitted(worker, state)
   defp handle(:unparked, %{phase: :parked} = state), do: resume(state)
+  defp handle(:workers_changed, %{phase: {:waiting, :on_start}} = state), do: begin_on_start(state)
   defp handle(:workers_changed, %{phase: {:waiting, hook}} = state), do: run_hook(state, hook)
+  defp handle(:resumed, %{phase: :paused} = state), do: resume(state)
+  defp handle(:resumed, %{phase: {:paused, :on_start}} = state), do: begin_on_start(state)
   defp handle(:backoff_over, %{phase: :backoff} = state), do: recover(state)
   defp handle(:drain_over, %{stop: stop} = state) when stop != nil, do: stop_by_force(state)
 
@@ -319,12 +338,15 @@ defmodule Pyre.Agent do
     message = Mailbox.get(state.instance, key)
 
     if message && message.kind in [:call, :cast] &&
-         Classes.interleave?(state.instance, state.class, message.handler),
+         Classes.interleave?(state.instance, state.class, message.handler) &&
+         not Pause.paused?(state.instance, state),
        do: run_beside(message, state),
        else: %{state | mail?: true}
   end
 
   defp mail(_key, %{phase: :waiting, probation?: false} = state), do: resume(state)
+  # Older ones wait, also where the pause has just been lifted.
+  defp mail(_key, %{phase: :paused} = state), do: resume(state)
 
   # A person may mend its state meanwhile.
   defp mail(key, %{phase: :parked} = state) do
@@ -359,9 +381,11 @@ defmodule Pyre.Agent do
   defp run(%{kind: :stop} = message, state), do: stop_requested(message.key, state)
 
   defp run(message, state) do
-    if expired?(message),
-      do: take(message, state, fn -> Watch.expire(state, message) end),
-      else: dispatch(message, state)
+    cond do
+      expired?(message) -> take(message, state, fn -> Watch.expire(state, message) end)
+      Pause.paused?(state.instance, state) -> %{state | phase: :paused, mail?: true}
+      true -> dispatch(message, state)
+    end
   end
 
   defp take_aside(message, state) do
@@ -451,7 +475,7 @@ defmodule Pyre.Agent do
   # On probation, the agent is alone in the worker for one message, and then makes room for the next.
   defp admitted(worker, %{phase: phase, probation?: true} = state) when phase in [:waiting, :idle] do
     case next(%{state | phase: :idle, worker: worker, mail?: true}) do
-      %{phase: :idle, probation?: true} = idle -> leave_worker(idle)
+      %{phase: phase, probation?: true} = idle when phase in [:idle, :paused] -> leave_worker(idle)
       busy -> busy
     end
   end
@@ -511,6 +535,7 @@ defmodule Pyre.Agent do
   defp kind(:timer), do: Wire.kind_timer()
   defp kind(:on_start), do: Wire.kind_on_start()
   defp kind(:on_stop), do: Wire.kind_on_stop()
+  defp kind(:on_down), do: Wire.kind_on_down()
 
   defp extra(%{attempt: 1, key: {_handle, _lane, seq}}), do: seq
   defp extra(%{attempt: attempt, key: {_handle, _lane, seq}}), do: {seq, attempt, 0, [], 0, 0, <<>>}

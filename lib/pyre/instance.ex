@@ -24,6 +24,8 @@ defmodule Pyre.Instance do
     :waiting,
     :quarantine,
     :dead_letters,
+    :monitors,
+    :paused,
     :counters,
     :load,
     :flags,
@@ -46,6 +48,8 @@ defmodule Pyre.Instance do
           waiting: :ets.tid(),
           quarantine: :ets.tid(),
           dead_letters: :ets.tid(),
+          monitors: :ets.tid(),
+          paused: :ets.tid(),
           counters: :counters.counters_ref(),
           load: :counters.counters_ref(),
           flags: :atomics.atomics_ref(),
@@ -76,11 +80,13 @@ defmodule Pyre.Instance do
   @indices @counters |> Enum.with_index(1) |> Map.new()
 
   # The atomics: 1 the last handle given out, 2 set when the intake is closed, 3 the last number for timers and waits,
-  # 4 the bytes of all dead letters.
+  # 4 the bytes of all dead letters,
+  # 5 how many pauses there are.
   @handle 1
   @draining 2
   @unique 3
   @letter_bytes 4
+  @pauses 5
 
   @doc "The validated options of an instance, as a map."
   @spec config(keyword()) :: map()
@@ -144,6 +150,14 @@ defmodule Pyre.Instance do
   @spec letter_bytes(t()) :: integer()
   def letter_bytes(%__MODULE__{flags: flags}), do: :atomics.get(flags, @letter_bytes)
 
+  @doc "Counts the pauses."
+  @spec add_pauses(t(), integer()) :: :ok
+  def add_pauses(%__MODULE__{flags: flags}, by), do: :atomics.add(flags, @pauses, by)
+
+  @doc "How many pauses there are."
+  @spec pauses(t()) :: integer()
+  def pauses(%__MODULE__{flags: flags}), do: :atomics.get(flags, @pauses)
+
   @doc "Closes the intake: from now on calls, casts and starts are answered `stopping`."
   @spec close(t()) :: :ok
   def close(%__MODULE__{flags: flags}), do: :atomics.put(flags, @draining, 1)
@@ -168,7 +182,7 @@ defmodule Pyre.Instance do
 
   @doc "New flags for an instance."
   @spec new_flags() :: :atomics.atomics_ref()
-  def new_flags, do: :atomics.new(4, signed: true)
+  def new_flags, do: :atomics.new(5, signed: true)
 
   @doc "Makes a process of the tree findable by its role."
   @spec register(t(), term()) :: true

@@ -19,7 +19,7 @@ defmodule Pyre.Mailbox do
   @attempt 8
 
   @type key :: {handle :: pos_integer(), lane :: 0..3, seq :: pos_integer()}
-  @type kind :: :call | :cast | :timer | :stop | :put_state | :ping
+  @type kind :: :call | :cast | :timer | :on_down | :stop | :put_state | :ping
   @type reply_to :: {:caller, reference(), reference(), pid()} | {:agent, pid(), term()} | nil
   @type t :: %{
           key: key(),
@@ -52,13 +52,9 @@ defmodule Pyre.Mailbox do
     {:ok, key}
   end
 
-  # The agent was closed between the count and the insert. Whoever takes the row answers it.
-  defp withdraw_late(instance, id, key) do
-    case :ets.take(instance.mailbox, key) do
-      [] -> {:ok, key}
-      [row] -> with :ok <- Address.leave(instance, id, size(elem(row, 5))), do: {:error, closed(instance, id)}
-    end
-  end
+  # The agent was closed between the count and the insert. Whoever claims the row answers for it.
+  defp withdraw_late(instance, id, key),
+    do: if(withdraw(instance, id, key), do: {:error, closed(instance, id)}, else: {:ok, key})
 
   defp enter(instance, id, kind, size) do
     if Instance.closed?(instance) and kind != :stop do
@@ -72,6 +68,8 @@ defmodule Pyre.Mailbox do
   # Else an agent that is overrun could not even be stopped.
   defp room(:stop), do: :control
   defp room(:call), do: :waiting_caller
+  # Told once: as many as the agent has asked for.
+  defp room(:on_down), do: :control
   defp room(_kind), do: :bounded
 
   defp refusal(_instance, id, :not_found), do: not_found(id)
@@ -276,10 +274,18 @@ defmodule Pyre.Mailbox do
     end
   end
 
-  @doc "All messages, claimed or not."
-  @spec all(Instance.t(), pos_integer()) :: [t()]
-  def all(instance, handle),
-    do: instance.mailbox |> :ets.select([{row_pattern(handle), [], [:"$_"]}]) |> Enum.map(&to_map/1)
+  @doc "Is there any message, claimed or not?"
+  @spec any?(Instance.t(), pos_integer()) :: boolean()
+  def any?(instance, handle), do: match?({^handle, _lane, _seq}, :ets.next(instance.mailbox, {handle, -1, 0}))
+
+  @doc "The request to stop that an agent is about to carry out, or nil."
+  @spec stop_request(Instance.t(), pos_integer()) :: t() | nil
+  def stop_request(instance, handle) do
+    instance.mailbox
+    |> :ets.select([{row_pattern(handle), [], [:"$_"]}])
+    |> Enum.map(&to_map/1)
+    |> Enum.find(&(&1.kind == :stop))
+  end
 
   defp row_pattern(handle), do: {{handle, :_, :_}, :"$1", :_, :_, :_, :_, :_, :_, :_}
 

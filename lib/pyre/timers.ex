@@ -7,7 +7,7 @@ defmodule Pyre.Timers do
 
   use GenServer
 
-  alias Pyre.{Address, DeadLetters, Instance, Mailbox}
+  alias Pyre.{Address, DeadLetters, Instance, Mailbox, Pause}
 
   # A timer of the VM's can't be armed for more than 49 days; a day is enough to look again.
   @longest_ms 86_400_000
@@ -82,7 +82,12 @@ defmodule Pyre.Timers do
     Instance.count(instance, :timer_fires)
     :ets.delete_object(instance.timer_index, {owner, due})
 
+    Pause.supersede(instance, id, owner)
+
     case Mailbox.put(instance, id, :timer, handler, args, 0, nil) do
+      {:ok, key} ->
+        Pause.fired(instance, id, owner, key)
+
       {:error, %Pyre.Error{kind: :overloaded}} ->
         insert(
           instance,
@@ -92,7 +97,7 @@ defmodule Pyre.Timers do
       {:error, %Pyre.Error{kind: :terminated} = error} ->
         give_up(instance, {due, owner, id, handler, args}, error)
 
-      _accepted_or_gone ->
+      _gone ->
         :ok
     end
 

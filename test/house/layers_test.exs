@@ -19,7 +19,8 @@ defmodule Pyre.House.LayersTest do
     Pyre.Classes,
     Pyre.DeadLetters,
     Pyre.Instance,
-    Pyre.Mailbox
+    Pyre.Mailbox,
+    Pyre.Pause
   ]
   @processes [
     Pyre.Agent,

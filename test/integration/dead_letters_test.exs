@@ -126,6 +126,15 @@ defmodule Pyre.Integration.DeadLettersTest do
     end
   end
 
+  test "a timer that fires for a terminated agent is one", %{pyre: pyre} do
+    {:ok, "a"} = Pyre.start_agent(pyre, "Alarm", id: "a", max_restarts: 0)
+    {:ok, nil} = Pyre.call(pyre, "a", :set, %{what: "tea", seconds: 0.3})
+    Process.exit(Pyre.whereis(pyre, "a"), :kill)
+
+    assert [%{kind: :timer, reason: :terminated, class: "Alarm", args: %{"what" => "tea"}}] =
+             eventually(fn -> letters(pyre) end)
+  end
+
   test "letters are thrown away one by one, or all", %{pyre: pyre} do
     {:ok, "j"} = Pyre.start_agent(pyre, "Journal", id: "j")
     for entry <- 1..3, do: :ok = Pyre.cast(pyre, "j", :refuse, %{entry: entry})

@@ -141,7 +141,7 @@ def test_the_stack_of_a_segmentation_fault(peer: Peer, stacks: pathlib.Path, han
 
 def test_a_forked_child_leaves_no_stacks(peer: Peer, stacks: pathlib.Path) -> None:
     peer.activate(2, "ForkBomb")
-    (child,) = peer.call(2, "fork", {"count": 1}).body
+    (child,) = peer.call(2, "fork_and_import").body  # it has come far enough to have left the file
     os.kill(child, signal.SIGUSR2)
     eventually(lambda: _has_ended(child))
     assert stacks.read_text() == ""
@@ -253,6 +253,18 @@ def test_a_leak_up_to_the_limit_leaves_the_others_answering(start: Callable[...,
     assert peer.words()[EXHAUSTED] == statuses.count(_wire.STATUS_FAILED)
 
 
+def test_the_stacks_of_threads_are_not_counted(start: Callable[..., Peer], tmp_path: pathlib.Path) -> None:
+    peer = start()
+    peer.hello(MISBEHAVING, max_worker_rss_bytes=128 * 1024 * 1024)
+    for handle in range(2, 52):
+        peer.activate(handle, "BlockedThread")
+        peer.deliver(handle, "go", {"sign": str(tmp_path / f"sign-{handle}")})
+    eventually(lambda: all((tmp_path / f"sign-{handle}").exists() for handle in range(2, 52)))
+    peer.activate(1, "OutOfMemory")
+    assert peer.call(1, "in_thread", {"megabytes": 48}).body == 48
+    assert peer.call(1, "in_thread", {"megabytes": 128}).body["type"] == "MemoryError"
+
+
 def test_without_a_limit_nothing_is_refused(peer: Peer) -> None:
     peer.activate(2, "OutOfMemory")
     assert peer.call(2, "go", {"megabytes": 256}).body == 256
@@ -295,6 +307,15 @@ def test_the_worker_goes_on(peer: Peer, name: str, handler: str, args: dict[str,
     peer.activate(3, name)
     assert peer.call(3, "ok").status == 0
     assert peer.call(1, "add").body == 1
+
+
+@pytest.mark.parametrize("name", ["ThreadLeak", "BlockedThread", "CancelsSwallowed", "TimeSleep"])
+def test_nothing_that_runs_holds_up_the_end(peer: Peer, name: str) -> None:
+    peer.activate(2, name)
+    number = peer.deliver(2, "go")
+    eventually(lambda: peer.words()[1] == number)
+    peer.close_input()
+    assert peer.wait() == _wire.EXIT_CLOSED
 
 
 def test_a_state_that_cant_travel_is_the_handlers_failure(peer: Peer) -> None:

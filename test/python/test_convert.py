@@ -16,7 +16,7 @@ import msgspec
 import pydantic
 import pytest
 
-from pyre import Address, _body
+from pyre import Address, _body, errors
 from pyre._convert import Mismatch, NotPlainError, dump, loader, pack
 
 
@@ -174,3 +174,11 @@ def test_sets_are_dumped_in_one_order() -> None:
 def test_only_what_the_beam_can_judge_is_a_scalar() -> None:
     scalars = [loader(hint).scalar for hint in (str, int, float, bool, bytes, int | None, list[int], Colour, None)]
     assert scalars == ["str", "int", "float", "bool", "bytes", None, None, None, None]
+
+
+def test_a_value_that_contains_itself_is_an_error_of_ours() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    for attempt in (dump, pack):
+        with pytest.raises(errors.EncodeError, match="64 levels"):
+            attempt({"value": endless, "path": pathlib.PurePosixPath("/")})

@@ -7,7 +7,8 @@ defmodule Pyre.Agent.Ending do
   require Logger
 
   alias Pyre.Agent.{Commits, Quarantine, Restarts, Waits}
-  alias Pyre.{Address, Classes, DeadLetters, Error, Instance, Mailbox, PythonError, Telemetry, Timers, Worker}
+  alias Pyre.{Address, Classes, DeadLetters, Error, Instance, Mailbox, Monitors, PythonError}
+  alias Pyre.{Pause, Telemetry, Timers, Worker}
   alias Pyre.Worker.Pool
 
   @doc "A handler failed: this incarnation ends, and its supervisor starts the next."
@@ -43,7 +44,9 @@ defmodule Pyre.Agent.Ending do
       error: error
     })
 
-    Restarts.record(instance, handle, row.opts, error)
+    verdict = Restarts.record(instance, handle, row.opts, error)
+    if verdict != :exhausted, do: Monitors.restarted(instance, id, handle, error)
+    verdict
   end
 
   @doc "The agent stays known, with its state, but runs no more. All who wait are told."
@@ -56,14 +59,23 @@ defmodule Pyre.Agent.Ending do
     Logger.error(Exception.message(error), agent_id: id, class: state.class, pyre: instance.name)
   end
 
-  # What ran when a predecessor was killed may be a letter already.
   defp settle_all(%{instance: instance, handle: handle} = state, error) do
-    {settled, claimed} =
-      Enum.split_with(Mailbox.claimed(instance, handle), &DeadLetters.settled?(instance, &1.key))
-
-    for message <- settled, do: Mailbox.delete(instance, state.id, message)
+    claimed = instance |> Mailbox.claimed(handle) |> Enum.reject(&ended_before?(state, &1))
     left = claimed ++ Mailbox.claim_all(instance, handle)
     settle(state, Enum.reject(left, &(state.stop != nil and &1.key == state.stop.key)), error)
+  end
+
+  @doc "Ends a message that a process which was killed had committed or given up, and only not taken out of the mailbox yet."
+  @spec ended_before?(map(), Mailbox.t()) :: boolean()
+  def ended_before?(%{instance: instance, id: id, handle: handle}, message) do
+    case Commits.answer(instance, handle, message.key) do
+      {:ok, reply} ->
+        Mailbox.reply(message.reply_to, 0, reply)
+        Mailbox.delete(instance, id, message) == :ok
+
+      :error ->
+        DeadLetters.settled?(instance, message.key) and Mailbox.delete(instance, id, message) == :ok
+    end
   end
 
   # Callers are told; what has none becomes a letter, before it leaves the mailbox.
@@ -228,20 +240,20 @@ defmodule Pyre.Agent.Ending do
     give_up_rest(instance, id, handle)
     if keep == :keep, do: Commits.keep(instance, handle, id)
     Timers.delete(instance, handle)
+    Monitors.forget(instance, handle)
     Commits.delete(instance, handle)
     :ets.delete(instance.restarts, handle)
     Quarantine.forget(instance, handle)
     Address.delete(instance, id)
+    # Last, so that a pause of an agent that ends finds its address gone, or is found here.
+    Pause.forget(instance, id, handle)
   end
 
   # Whoever should have settled these was killed over it.
   defp give_up_rest(instance, id, handle) do
-    with [_ | _] = left <- Mailbox.all(instance, handle),
-         {:ok, %{class: class}} <- Address.fetch(instance, id) do
-      owner = %{instance: instance, id: id, handle: handle, class: class}
-      {settled, left} = Enum.split_with(left, &DeadLetters.settled?(instance, &1.key))
-      for message <- settled, do: Mailbox.delete(instance, id, message)
-      settle(owner, left, Error.new(:stopped, "the agent #{inspect(id)} was stopped"))
+    with true <- Mailbox.any?(instance, handle), {:ok, %{class: class}} <- Address.fetch(instance, id) do
+      owner = %{instance: instance, id: id, handle: handle, class: class, stop: nil}
+      settle_all(owner, Error.new(:stopped, "the agent #{inspect(id)} was stopped"))
     end
   end
 

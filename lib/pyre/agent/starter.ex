@@ -279,9 +279,8 @@ defmodule Pyre.Agent.Starter do
   defp revive(instance, id, pid) do
     await_end(pid)
 
-    with {:ok, %{pid: ^pid, status: status}} when status in [:starting, :running, :restarting, :parked] <-
-           Address.fetch(instance, id) do
-      if status != :parked, do: Address.put_status(instance, id, :restarting)
+    with {:ok, %{pid: ^pid, status: status}} when status != :terminated <- Address.fetch(instance, id) do
+      if status not in [:parked, :stopping], do: Address.put_status(instance, id, :restarting)
       Pyre.Agent.Supervisor.start_child(instance, id)
     end
   end

@@ -20,7 +20,7 @@ import typing
 import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyre import _body, errors
+from pyre import _body, _wire, errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -474,7 +474,12 @@ def dump(value: Any) -> Any:  # noqa: ANN401
     kind = type(value)
     if kind in PLAIN:
         return value
-    return _dumper(kind)(value)  # type: ignore[arg-type]  # a class is hashable
+    try:
+        return _dumper(kind)(value)  # type: ignore[arg-type]  # a class is hashable
+    except RecursionError:  # it contains itself, perhaps
+        raise errors.EncodeError(
+            f"cannot encode the value: nested more than {_wire.MAX_BODY_NESTING} levels deep"
+        ) from None
 
 
 @functools.cache

@@ -96,6 +96,7 @@ class Threads:
         # Held while an exception is sent to a thread, so that it never lands between a write and the note of it.
         self.guard: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         self.note: Callable[[Message, str], None] = _ignore
+        self.grows: Callable[[int], None] = _ignore_growth
 
     def run(self, message: Message, call: Callable[[], Any], ended: Callable[[], None]) -> Job:
         """Run a call for a message; `ended` is called on the loop once the thread has let go of it."""
@@ -141,6 +142,7 @@ class Threads:
         if slot is None:
             return
         member = self._members[slot] = _Member(slot)
+        self.grows(len(self._members))
         before = threading.stack_size(STACK_BYTES)
         try:
             threading.Thread(target=self._work, args=(member,), name=f"pyre-handler-{slot}", daemon=True).start()
@@ -248,3 +250,7 @@ def _call(job: Job) -> tuple[Any, BaseException | None]:
 
 def _ignore(_message: Message, _event: str) -> None:
     """Log nothing: the worker puts its logger in."""
+
+
+def _ignore_growth(_threads: int) -> None:
+    """Make no room: the worker puts its memory in."""
