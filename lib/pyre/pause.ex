@@ -22,8 +22,15 @@ defmodule Pyre.Pause do
       # Counted first: a counter that is too high costs a look, one that is too low the pause.
       Instance.add_pauses(instance, 1)
       unless :ets.insert_new(instance.paused, {{:paused, what}}), do: Instance.add_pauses(instance, -1)
-      # The agent may have ended meanwhile, and the next under its id is another.
-      with {:error, error} <- known(instance, what), do: lift(instance, what) && {:error, error}
+      still_known(instance, what)
+    end
+  end
+
+  # The agent may have ended meanwhile, and the next under its id is another.
+  defp still_known(instance, what) do
+    with {:error, error} <- known(instance, what) do
+      lift(instance, what)
+      {:error, error}
     end
   end
 
@@ -104,10 +111,8 @@ defmodule Pyre.Pause do
   @doc "A timer is about to fire: where its last fire still waits, held by a pause, that one goes."
   @spec supersede(Instance.t(), Address.id(), timer()) :: :ok
   def supersede(instance, id, timer) do
-    if Instance.pauses(instance) > 0 do
-      for {_key, message} <- :ets.take(instance.paused, {:fire, timer}),
-          do: Mailbox.withdraw(instance, id, message)
-    end
+    if Instance.pauses(instance) > 0,
+      do: Enum.each(:ets.take(instance.paused, {:fire, timer}), &Mailbox.withdraw(instance, id, elem(&1, 1)))
 
     :ok
   end
