@@ -73,13 +73,11 @@ defmodule Pyre.Pause do
   # Whoever is woken without need looks, and sleeps again.
   defp held(instance, _group_or_all), do: waiting(instance)
 
-  defp waiting(instance),
-    do:
-      for(
-        %{mailbox: n, status: status} = agent <- Address.all(instance),
-        n > 0 or status != :running,
-        do: agent
-      )
+  defp waiting(instance), do: for(agent <- Address.all(instance), waits?(instance, agent), do: agent)
+
+  # For an on_start nothing waits in the mailbox.
+  defp waits?(_instance, %{mailbox: n}) when n > 0, do: true
+  defp waits?(instance, %{class: class}), do: match?({true, _on_stop?}, Classes.hooks(instance, class))
 
   @doc "Is this agent paused?"
   @spec paused?(Instance.t(), agent()) :: boolean()
