@@ -293,7 +293,7 @@ defmodule Pyre.Agent do
     sheet = charge_sheet(state, nil, evidence)
 
     case Quarantine.strike(state.instance, state.handle, sheet) do
-      :probation -> Ending.struck(state, sheet) && state
+      :probation -> on_probation(state, sheet)
       :park -> park(state, sheet)
     end
   end
@@ -728,7 +728,7 @@ defmodule Pyre.Agent do
     Ending.culprit(state, message, error)
 
     case verdict do
-      :probation -> Ending.struck(state, sheet) && go_on(state, message)
+      :probation -> state |> on_probation(sheet) |> go_on(message)
       :park -> park(state, sheet)
     end
   end
@@ -736,6 +736,11 @@ defmodule Pyre.Agent do
   defp charged(state, charge, message, begun?, error) do
     suspect(charge, state)
     interrupted(state, message, begun?, error)
+  end
+
+  defp on_probation(state, sheet) do
+    Ending.struck(state, sheet)
+    state
   end
 
   defp go_on(state, %{kind: hook}) when hook in [:on_start, :on_stop], do: run_hook(state, hook)

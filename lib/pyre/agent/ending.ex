@@ -146,7 +146,8 @@ defmodule Pyre.Agent.Ending do
   @spec culprit(Pyre.Agent.t(), map(), Error.t()) :: :ok
   def culprit(_state, %{kind: hook}, _error) when hook in [:on_start, :on_stop], do: :ok
 
-  def culprit(state, %{cancelled: true} = message, _error),
+  # Its caller was told that it is cancelled.
+  def culprit(state, message, _error) when is_map_key(message, :cancelled),
     do: Mailbox.delete(state.instance, state.id, message)
 
   def culprit(state, %{reply_to: nil} = message, error) do

@@ -23,7 +23,9 @@ defmodule Pyre.Agent.Watch do
 
   @doc "How long until the next look."
   @spec patience(Pyre.Agent.t()) :: non_neg_integer()
-  def patience(%{fence: {_worker, since}}), do: max(since + @stuck_ms - Instance.now_ms(), 0)
+  def patience(%{fence: {_worker, since}}) when is_integer(since),
+    do: max(since + @stuck_ms - Instance.now_ms(), 0)
+
   def patience(%{running: %{watch_at: at}}) when is_integer(at), do: max(at - Instance.now_ms(), 0)
   def patience(_state), do: @look_ms
 
