@@ -31,7 +31,7 @@ defmodule Pyre do
   """
 
   alias Pyre.Agent.{Client, Commits, Quarantine, Restarts, Starter, Stopping}
-  alias Pyre.{Address, Classes, DeadLetters, Instance, Mailbox, Options, Telemetry, Timers, Worker}
+  alias Pyre.{Address, Classes, DeadLetters, Instance, Mailbox, Monitors, Options, Telemetry, Timers, Worker}
   alias Pyre.Wire.{Body, MsgPack}
   alias Pyre.Worker.Pool
 
@@ -333,6 +333,51 @@ defmodule Pyre do
     |> Enum.map(&Map.take(&1, [:id, :class, :status, :mailbox]))
     |> Enum.sort_by(& &1.id)
   end
+
+  @doc """
+  Watches an agent, as `Process.monitor/1` does a process. The caller gets, once,
+
+      {:DOWN, ref, :agent, id, reason}
+
+  when the agent is terminated, stopped or deleted. A restart is no end, however it came about: only the address counts. The reason is
+
+    * `:stopped` - it was stopped or deleted
+    * a `Pyre.PythonError` or `Pyre.Error` - it was terminated: what it failed with last
+    * a `Pyre.Error` of the kind `:not_found` - nobody has this id; the message is there at once
+    * a `Pyre.Error` of the kind `:stopping` or `:agent_down` - the instance ended, or lost its tables
+
+  With `restarts: true` also, for each crash that the agent is restarted after,
+
+      {:RESTARTED, ref, :agent, id, error}
+
+  when it is written down; `on_start` may still have to run. The watch ends with the caller.
+
+      {:ok, ref} = Pyre.monitor(MyApp.Pyre, "visits")
+
+  Options:
+
+  #{Pyre.Options.docs(:monitor)}
+  """
+  @doc since: "0.1.0"
+  @spec monitor(instance(), id(), keyword()) :: {:ok, reference()} | {:error, error()}
+  def monitor(instance, id, opts \\ []) do
+    instance = Instance.fetch!(instance)
+    opts = Options.validate!(:monitor, opts)
+    with :ok <- Starter.check_id(id), do: {:ok, Monitors.watch(instance, id, opts[:restarts])}
+  end
+
+  @doc """
+  Takes a watch of the calling process back, and its messages out of the caller's mailbox.
+
+      :ok = Pyre.demonitor(MyApp.Pyre, ref)
+  """
+  @doc since: "0.1.0"
+  @spec demonitor(instance(), reference()) :: :ok
+  def demonitor(instance, ref) when is_reference(ref),
+    do: instance |> Instance.fetch!() |> Monitors.unwatch(ref)
+
+  def demonitor(_instance, other),
+    do: raise(ArgumentError, "expected what monitor/3 gave, a reference, got: #{inspect(other, limit: 5)}")
 
   @doc """
   The messages without a caller that were given up, the newest last: casts and timers whose handler failed or refused them, under

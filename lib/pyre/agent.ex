@@ -511,6 +511,7 @@ defmodule Pyre.Agent do
   defp kind(:timer), do: Wire.kind_timer()
   defp kind(:on_start), do: Wire.kind_on_start()
   defp kind(:on_stop), do: Wire.kind_on_stop()
+  defp kind(:on_down), do: Wire.kind_on_down()
 
   defp extra(%{attempt: 1, key: {_handle, _lane, seq}}), do: seq
   defp extra(%{attempt: attempt, key: {_handle, _lane, seq}}), do: {seq, attempt, 0, [], 0, 0, <<>>}

@@ -19,7 +19,7 @@ defmodule Pyre.Mailbox do
   @attempt 8
 
   @type key :: {handle :: pos_integer(), lane :: 0..3, seq :: pos_integer()}
-  @type kind :: :call | :cast | :timer | :stop | :put_state | :ping
+  @type kind :: :call | :cast | :timer | :on_down | :stop | :put_state | :ping
   @type reply_to :: {:caller, reference(), reference(), pid()} | {:agent, pid(), term()} | nil
   @type t :: %{
           key: key(),
@@ -72,6 +72,8 @@ defmodule Pyre.Mailbox do
   # Else an agent that is overrun could not even be stopped.
   defp room(:stop), do: :control
   defp room(:call), do: :waiting_caller
+  # Told once: as many as the agent has asked for.
+  defp room(:on_down), do: :control
   defp room(_kind), do: :bounded
 
   defp refusal(_instance, id, :not_found), do: not_found(id)

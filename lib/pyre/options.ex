@@ -92,6 +92,8 @@ defmodule Pyre.Options do
     timeout: {:timeout, nil, "how long to wait, in ms; `:drain_timeout` plus 5 s by default"}
   ]
 
+  @monitor [restarts: {:boolean, false, "also tell of each restart after a crash"}]
+
   @put_state [
     expect_revision: {:revision, nil, "only if this is the revision that is committed now"},
     timeout: {:timeout, nil, "how long to wait, in ms; the instance's `:call_timeout` by default"}
@@ -105,6 +107,7 @@ defmodule Pyre.Options do
     call: @call,
     cast: @cast,
     stop: @stop,
+    monitor: @monitor,
     put_state: @put_state,
     run: @run
   }

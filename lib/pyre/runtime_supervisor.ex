@@ -13,6 +13,7 @@ defmodule Pyre.RuntimeSupervisor do
     children = [
       {Pyre.Reaper, name},
       {Pyre.Timers, name},
+      {Pyre.Monitors, name},
       {Pyre.Worker.Supervisor, config},
       {Pyre.Agent.Supervisor, name},
       {Pyre.Agent.Starter, name}

@@ -2,7 +2,7 @@ defmodule Pyre.State do
   @moduledoc false
 
   # Owns the tables of an instance and does nothing else, so that it has no reason to die: addresses, mailboxes,
-  # committed states, restart budgets, timers, dead letters. Every other process of the tree can be lost and rebuilds itself
+  # committed states, restart budgets, timers, dead letters, monitors. Every other process of the tree can be lost and rebuilds itself
   # from here. It is the first child and the last to stop.
 
   use GenServer
@@ -69,6 +69,7 @@ defmodule Pyre.State do
       waiting: table(:pyre_waiting, :set),
       quarantine: table(:pyre_quarantine, :set),
       dead_letters: table(:pyre_dead_letters, :ordered_set),
+      monitors: table(:pyre_monitors, :ordered_set),
       counters: Instance.new_counters(),
       load: Pyre.Worker.Pool.new_load(config),
       flags: Instance.new_flags(),

@@ -35,6 +35,7 @@ defmodule Pyre.Wire do
     kind_timer: 2,
     kind_on_start: 3,
     kind_on_stop: 4,
+    kind_on_down: 5,
 
     # DONE's status
     status_done: 0,
@@ -55,6 +56,8 @@ defmodule Pyre.Wire do
     verb_spawn: 3,
     verb_stop: 4,
     verb_commit: 5,
+    verb_monitor: 7,
+    verb_demonitor: 8,
 
     # what rides with a commit
     effect_timer: 1,

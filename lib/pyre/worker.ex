@@ -16,16 +16,12 @@ defmodule Pyre.Worker do
 
   require Logger
 
-  alias Pyre.{Address, Backoff, Classes, Error, Instance, Mailbox, Python, Reaper, Telemetry, Wire}
+  alias Pyre.{Address, Backoff, Classes, Error, Instance, Mailbox, Reaper, Telemetry, Wire}
   alias Pyre.Wire.{Body, Frame, MsgPack}
-  alias Pyre.Worker.{Log, Pool, PostMortem, Recorder, Recycling}
+  alias Pyre.Worker.{Launch, Log, Outbox, Pool, PostMortem, Recorder, Recycling}
 
   require Wire
 
-  # A batch is written when the mailbox is empty, or earlier when it is this large: one message more, with its state and
-  # start arguments, still makes a frame within the limit.
-  @batch_count 512
-  @batch_bytes 1_048_576
   # How soon a full pipe is tried again.
   @retry_ms 2
   # The clock of deadlines is told again, since the BEAM's and the system's monotonic clock may drift apart.
@@ -65,10 +61,7 @@ defmodule Pyre.Worker do
     number: 0,
     in_flight: %{},
     drops: %{},
-    out: [],
-    out_count: 0,
-    out_bytes: 0,
-    unsent: [],
+    outbox: %Outbox{},
     failures: 0,
     attempted: false
   ]
@@ -83,10 +76,6 @@ defmodule Pyre.Worker do
   @spec child_spec({atom(), pos_integer()}) :: Supervisor.child_spec()
   def child_spec({_name, no} = argument),
     do: %{id: {__MODULE__, no}, start: {__MODULE__, :start_link, [argument]}, shutdown: 10_000}
-
-  @doc "The flight recorder of a worker."
-  @spec recorder_path(Instance.t(), pos_integer()) :: Path.t()
-  def recorder_path(instance, no), do: Path.join(instance.directory, "recorder-#{no}")
 
   @doc "Hands a message over. The agent is told with `{:done, ...}` or `{:worker_down, ...}`."
   @spec deliver(pid(), pid(), term(), tuple(), activation() | nil) :: :ok
@@ -141,7 +130,7 @@ defmodule Pyre.Worker do
     # Enrolled first: an agent that finds the predecessor's pid still there has claimed its message before we look.
     role = Pool.enroll(instance, no, self())
     _told = predecessor && bury(instance, predecessor)
-    paths = paths(instance, no)
+    paths = Launch.paths(instance, no)
     {:ok, log} = Log.start_link(instance: instance, worker: no, path: paths.log)
     state = %__MODULE__{instance: instance, no: no, log: log, paths: paths}
     Process.send_after(self(), :tell_clock, @clock_ms)
@@ -338,61 +327,20 @@ defmodule Pyre.Worker do
 
   ## Helpers: start and end of an interpreter
 
-  defp boot(%{instance: instance} = state) do
-    case Python.find(instance.config.python) do
-      {:ok, python} -> open(state, python)
+  defp boot(%{instance: instance, no: no} = state) do
+    case Launch.start(instance, no, state.paths) do
+      {:ok, port, os_pid} -> greet(%{state | port: port, os_pid: os_pid})
       {:error, error} -> failed(state, error)
     end
   end
 
-  defp open(%{instance: instance, no: no, paths: paths} = state, python) do
-    Recorder.create!(paths.recorder)
-    File.write!(paths.stderr, "")
-    File.write!(paths.stacks, "")
-    options = Python.port_options(python, Map.put(paths, :env, instance.config.env))
-    port = Port.open({:spawn_executable, "/bin/sh"}, options)
-    os_pid = with {:os_pid, os_pid} <- Port.info(port, :os_pid), do: os_pid
-    if os_pid, do: Reaper.watch(instance, os_pid)
-    Pool.starting(instance, no, os_pid)
-
+  defp greet(%{instance: instance, os_pid: os_pid} = state) do
     timer = Process.send_after(self(), {:boot_timeout, os_pid}, instance.config.start_timeout)
     framer = Frame.new(Wire.max_frame_bytes())
 
-    %{
-      state
-      | port: port,
-        os_pid: os_pid,
-        status: :starting,
-        framer: framer,
-        boot_timer: timer,
-        number: 0,
-        stalling: nil
-    }
-    |> push({Wire.op_hello(), Wire.version(), no, Instance.now_ms(), hello(instance)}, 0)
+    %{state | status: :starting, framer: framer, boot_timer: timer, number: 0, stalling: nil}
+    |> push(Launch.hello(instance, state.no), 0)
     |> flush()
-  rescue
-    error in [ErlangError, ArgumentError, File.Error] ->
-      failed(
-        state,
-        Error.new(:worker_start, "worker #{no} could not be started: #{Exception.message(error)}")
-      )
-  end
-
-  defp hello(%Instance{config: config, name: name}) do
-    {:ok, body} =
-      MsgPack.encode(%{
-        instance: inspect(name),
-        agents: config.agents,
-        max_threads: config.max_threads,
-        max_activations: config.max_activations,
-        stall_warning_ms: config.stall_warning,
-        max_worker_rss_bytes: config.max_worker_rss && 2 * config.max_worker_rss,
-        max_body_bytes: Wire.max_body_bytes(),
-        max_state_bytes: Wire.max_body_bytes(),
-        max_frame_bytes: Wire.max_frame_bytes()
-      })
-
-    body
   end
 
   defp ready(%{instance: instance} = state, version, python, info) do
@@ -481,7 +429,7 @@ defmodule Pyre.Worker do
     end
 
     _left = is_reference(state.boot_timer) && Process.cancel_timer(state.boot_timer)
-    %{state | port: nil, in_flight: %{}, drops: %{}, out: [], out_count: 0, out_bytes: 0, unsent: []}
+    %{state | port: nil, in_flight: %{}, drops: %{}, outbox: %Outbox{}}
   end
 
   defp failed(%{instance: instance, no: no} = state, error) do
@@ -510,15 +458,6 @@ defmodule Pyre.Worker do
   rescue
     # It closed by itself in between.
     ArgumentError -> true
-  end
-
-  defp paths(instance, no) do
-    %{
-      recorder: recorder_path(instance, no),
-      log: Path.join(instance.directory, "log-#{no}"),
-      stderr: Path.join(instance.directory, "stderr-#{no}"),
-      stacks: Path.join(instance.directory, "stacks-#{no}")
-    }
   end
 
   defp metadata(state), do: %{name: state.instance.name, worker: state.no, os_pid: state.os_pid}
@@ -704,44 +643,27 @@ defmodule Pyre.Worker do
     )
   end
 
-  defp push(state, envelope, bytes) do
-    %{
-      state
-      | out: [envelope | state.out],
-        out_count: state.out_count + 1,
-        out_bytes: state.out_bytes + bytes
-    }
-  end
+  defp push(state, envelope, bytes), do: %{state | outbox: Outbox.push(state.outbox, envelope, bytes)}
 
   # With something to write: when the mailbox is empty (a timeout of 0), or at once when the batch is large.
-  defp continue(%{out: []} = state), do: {:noreply, state}
-
-  defp continue(%{out_count: count, out_bytes: bytes} = state)
-       when count >= @batch_count or bytes >= @batch_bytes,
-       do: {:noreply, flush(state)}
-
-  defp continue(state), do: {:noreply, state, 0}
-
-  defp flush(%{out: []} = state), do: state
-  defp flush(%{port: nil} = state), do: %{state | out: [], out_count: 0, out_bytes: 0}
-
-  defp flush(state) do
-    frame = state.out |> Enum.reverse() |> Frame.encode()
-    write(%{state | out: [], out_count: 0, out_bytes: 0, unsent: state.unsent ++ [frame]})
+  defp continue(%{outbox: outbox} = state) do
+    case Outbox.urgency(outbox) do
+      :none -> {:noreply, state}
+      :idle -> {:noreply, state, 0}
+      :now -> {:noreply, flush(state)}
+    end
   end
 
-  # A plain command would suspend this process while the pipe is full; then it could not even notice why.
-  defp write(%{unsent: []} = state), do: state
+  defp flush(%{port: nil} = state), do: %{state | outbox: %Outbox{}}
+  defp flush(state), do: state.outbox |> Outbox.flush(state.port) |> written(state)
 
-  defp write(%{unsent: [frame | rest], port: port} = state) do
-    if Port.command(port, frame, [:nosuspend]) do
-      write(%{state | unsent: rest})
-    else
-      Process.send_after(self(), :retry, @retry_ms)
-      state
-    end
-  rescue
-    # The port closed in this instant: its own message tells why.
-    ArgumentError -> %{state | unsent: []}
+  defp write(%{port: nil} = state), do: state
+  defp write(state), do: state.outbox |> Outbox.write(state.port) |> written(state)
+
+  defp written({:ok, outbox}, state), do: %{state | outbox: outbox}
+
+  defp written({:full, outbox}, state) do
+    Process.send_after(self(), :retry, @retry_ms)
+    %{state | outbox: outbox}
   end
 end

@@ -109,7 +109,7 @@ defmodule Pyre.Faults.ProcessesKilledTest do
       eventually(fn ->
         match?(
           {:ok, %{under_way: 1}},
-          Pyre.Worker.Recorder.read(Pyre.Worker.recorder_path(Instance.get(pyre), 1))
+          Pyre.Worker.Recorder.read(Pyre.Worker.Launch.paths(Instance.get(pyre), 1).recorder)
         )
       end)
 

@@ -55,7 +55,7 @@ defmodule Pyre.Faults.ShutdownTest do
   test "a function that runs longer is cut, and its caller is told" do
     pyre = start_pyre!(drain_timeout: 100)
     running = Task.async(fn -> Pyre.run(pyre, "_plain", "sleep", [60], timeout: 20_000) end)
-    path = Pyre.Worker.recorder_path(Pyre.Instance.get(pyre), 1)
+    path = Pyre.Worker.Launch.paths(Pyre.Instance.get(pyre), 1).recorder
     eventually(fn -> match?({:ok, %{under_way: 1}}, Pyre.Worker.Recorder.read(path)) end)
     stopping = stop(pyre)
     assert {:error, %Error{}} = Task.await(running, 10_000)

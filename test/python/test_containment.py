@@ -141,7 +141,7 @@ def test_the_stack_of_a_segmentation_fault(peer: Peer, stacks: pathlib.Path, han
 
 def test_a_forked_child_leaves_no_stacks(peer: Peer, stacks: pathlib.Path) -> None:
     peer.activate(2, "ForkBomb")
-    (child,) = peer.call(2, "fork", {"count": 1}).body
+    (child,) = peer.call(2, "fork_and_import").body  # it has come far enough to have left the file
     os.kill(child, signal.SIGUSR2)
     eventually(lambda: _has_ended(child))
     assert stacks.read_text() == ""
@@ -295,6 +295,15 @@ def test_the_worker_goes_on(peer: Peer, name: str, handler: str, args: dict[str,
     peer.activate(3, name)
     assert peer.call(3, "ok").status == 0
     assert peer.call(1, "add").body == 1
+
+
+@pytest.mark.parametrize("name", ["ThreadLeak", "BlockedThread", "CancelsSwallowed", "TimeSleep"])
+def test_nothing_that_runs_holds_up_the_end(peer: Peer, name: str) -> None:
+    peer.activate(2, name)
+    number = peer.deliver(2, "go")
+    eventually(lambda: peer.words()[1] == number)
+    peer.close_input()
+    assert peer.wait() == _wire.EXIT_CLOSED
 
 
 def test_a_state_that_cant_travel_is_the_handlers_failure(peer: Peer) -> None:

@@ -7,7 +7,8 @@ defmodule Pyre.Agent.Ending do
   require Logger
 
   alias Pyre.Agent.{Commits, Quarantine, Restarts, Waits}
-  alias Pyre.{Address, Classes, DeadLetters, Error, Instance, Mailbox, PythonError, Telemetry, Timers, Worker}
+  alias Pyre.{Address, Classes, DeadLetters, Error, Instance, Mailbox, Monitors, PythonError}
+  alias Pyre.{Telemetry, Timers, Worker}
   alias Pyre.Worker.Pool
 
   @doc "A handler failed: this incarnation ends, and its supervisor starts the next."
@@ -43,7 +44,9 @@ defmodule Pyre.Agent.Ending do
       error: error
     })
 
-    Restarts.record(instance, handle, row.opts, error)
+    verdict = Restarts.record(instance, handle, row.opts, error)
+    if verdict != :exhausted, do: Monitors.restarted(instance, id, handle, error)
+    verdict
   end
 
   @doc "The agent stays known, with its state, but runs no more. All who wait are told."
@@ -228,6 +231,7 @@ defmodule Pyre.Agent.Ending do
     give_up_rest(instance, id, handle)
     if keep == :keep, do: Commits.keep(instance, handle, id)
     Timers.delete(instance, handle)
+    Monitors.forget(instance, handle)
     Commits.delete(instance, handle)
     :ets.delete(instance.restarts, handle)
     Quarantine.forget(instance, handle)

@@ -7,7 +7,7 @@ defmodule Pyre.Agent.Requests do
   require Pyre.Wire, as: Wire
 
   alias Pyre.Agent.{Commits, Starter, Stopping, Waits}
-  alias Pyre.{Classes, Error, Instance, Mailbox, Worker}
+  alias Pyre.{Classes, Error, Instance, Mailbox, Monitors, Worker}
   alias Pyre.Wire.{Body, MsgPack}
 
   @typep origin :: {worker :: pid(), ref :: non_neg_integer()}
@@ -64,6 +64,18 @@ defmodule Pyre.Agent.Requests do
     end)
 
     remember(state, token, %{origin: origin, message: key, target: id, timer: nil})
+  end
+
+  def make(state, _key, origin, {Wire.verb_monitor(), id, _name, _body, _timeout_ms}) do
+    Monitors.watch_for(state.instance, {state.id, state.handle}, :binary.copy(id))
+    answer(origin, 0, @nothing)
+    state
+  end
+
+  def make(state, _key, origin, {Wire.verb_demonitor(), id, _name, _body, _timeout_ms}) do
+    Monitors.unwatch_for(state.instance, state.handle, id)
+    answer(origin, 0, @nothing)
+    state
   end
 
   def make(

@@ -10,7 +10,7 @@ defmodule Pyre.Worker.Pulse do
   require Logger
 
   alias Pyre.{Instance, Reaper, Worker}
-  alias Pyre.Worker.{Pool, Recorder, Stall}
+  alias Pyre.Worker.{Launch, Pool, Recorder, Stall}
 
   @beat_ms 50
   # Every so many beats: what changes slowly.
@@ -58,7 +58,7 @@ defmodule Pyre.Worker.Pulse do
     process_state = Worker.Process.state(os_pid)
     if process_state in [:gone, "Z", "X"], do: send(pid, {:vanished, os_pid})
 
-    case Recorder.read(Worker.recorder_path(instance, no)) do
+    case Recorder.read(Launch.paths(instance, no).recorder) do
       {:ok, seen} ->
         if rem(state.beats, @slow_beats) == 0, do: weigh(instance, worker, seen)
         watch_for_stall(state, worker, {seen, process_state}, watch, now)

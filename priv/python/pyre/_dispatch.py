@@ -257,8 +257,10 @@ class Dispatcher:
         self.emit((_wire.OP_DONE, number, status, body, [], []))
 
 
-def _hook(activation: Activation, kind: int) -> HandlerSpec:
+def _hook(activation: Activation, kind: int) -> HandlerSpec | None:
     agent_class = activation.__pyre_class__
+    if kind == _wire.KIND_ON_DOWN:
+        return agent_class.on_down
     hook = agent_class.on_start if kind == _wire.KIND_ON_START else agent_class.on_stop
     return hook or agent_class.no_hook
 

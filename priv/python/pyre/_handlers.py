@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyre import errors
 from pyre._convert import Loader, Mismatch, loader
 from pyre._state import StateKind
-from pyre.agent import Agent, HandlerOptions
+from pyre.agent import Address, Agent, HandlerOptions
 from pyre.context import Context
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class AgentClass:
     handlers: dict[bytes, HandlerSpec]
     on_start: HandlerSpec | None
     on_stop: HandlerSpec | None
+    on_down: HandlerSpec | None
     no_hook: HandlerSpec
     state: StateKind
     autostart: list[list[Any]]
@@ -116,6 +117,7 @@ def compile_agent(kind: type[Agent], file: str, resource_types: Mapping[Any, str
         handlers={spec.name.encode(): spec for spec in handlers},
         on_start=_hook(kind, "on_start", state, resource_types),
         on_stop=_hook(kind, "on_stop", state, resource_types),
+        on_down=_on_down(kind, state),
         no_hook=_compile(kind, _nothing, HandlerOptions(), state, {}),
         state=state,
         autostart=_autostart(kind),
@@ -150,6 +152,31 @@ def _marked_functions(kind: type[Agent]) -> Iterator[tuple[Callable[..., Any], H
 def _hook(kind: type[Agent], name: str, state: StateKind, resource_types: Mapping[Any, str]) -> HandlerSpec | None:
     function = getattr(kind, name, None)
     return _compile(kind, function, HandlerOptions(name=name), state, resource_types) if function else None
+
+
+def _on_down(kind: type[Agent], state: StateKind) -> HandlerSpec | None:
+    """Compile `on_down(self, ctx, id, reason)`: by position, and with an exception that no argument could be."""
+    function = getattr(kind, "on_down", None)
+    if function is None:
+        return None
+    is_async = inspect.iscoroutinefunction(function)
+
+    async def start(agent: Any, message: Message, args: dict[str, Any]) -> Any:  # noqa: ANN401
+        given = (agent, Context(message), Address(args["id"]), errors.from_body(args["reason"]))
+        return await (function(*given) if is_async else message.in_thread(function, *given))
+
+    on_error = getattr(kind, "on_error", None)
+    return HandlerSpec(
+        name="on_down",
+        function=function,
+        options=HandlerOptions(name="on_down"),
+        is_async=is_async,
+        params=(),
+        is_open=True,
+        bind=lambda args: args,
+        start=start if on_error is None else _with_on_error(start, on_error),
+        write_state=state.write,
+    )
 
 
 async def _nothing(_agent: Agent) -> None:

@@ -9,6 +9,10 @@ import ctypes
 import mmap
 import os
 import pathlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["FILE_BYTES", "VARIABLE", "WORDS", "blank", "map_file"]
 
@@ -46,17 +50,23 @@ def map_file(path: str) -> memoryview:
         words[index] = 0
     words[WORDS.MAGIC] = MAGIC
     address = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
-    os.register_at_fork(after_in_child=lambda: _unmap(address))
+    # Looked up now: after a fork in a process of many threads the dynamic linker's lock may be held for ever.
+    replace = _mmap()
+    os.register_at_fork(after_in_child=lambda: _unmap(replace, address))
     return words
 
 
-def _unmap(address: int) -> None:
+def _mmap() -> Callable[..., Any]:
+    function = ctypes.CDLL(None).mmap
+    function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+    function.restype = ctypes.c_void_p
+    return function
+
+
+def _unmap(replace: Callable[..., Any], address: int) -> None:
     """Put a page of its own in the file's place: a forked child must not write into its parent's recorder."""
-    libc = ctypes.CDLL(None)
-    libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
-    libc.mmap.restype = ctypes.c_void_p
     kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_FIXED
-    libc.mmap(address, FILE_BYTES, mmap.PROT_READ | mmap.PROT_WRITE, kind, -1, 0)
+    replace(address, FILE_BYTES, mmap.PROT_READ | mmap.PROT_WRITE, kind, -1, 0)
 
 
 def blank() -> memoryview:

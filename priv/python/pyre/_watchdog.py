@@ -6,6 +6,7 @@ missing beats in the flight recorder.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import select
@@ -85,7 +86,9 @@ class Watchdog:
 
     def _beat_on(self) -> None:
         while True:
-            self.beat(monotonic_ns())
+            # Where a handler has taken all memory, the next beat may find some again.
+            with contextlib.suppress(MemoryError):
+                self.beat(monotonic_ns())
             time.sleep(BEAT_SECONDS)
 
     def beat(self, now_ns: int) -> None:

@@ -16,6 +16,7 @@ __all__ = [
     "EXIT_UNUSABLE",
     "KIND_CALL",
     "KIND_CAST",
+    "KIND_ON_DOWN",
     "KIND_ON_START",
     "KIND_ON_STOP",
     "KIND_TIMER",
@@ -51,6 +52,8 @@ __all__ = [
     "VERB_CALL",
     "VERB_CAST",
     "VERB_COMMIT",
+    "VERB_DEMONITOR",
+    "VERB_MONITOR",
     "VERB_SPAWN",
     "VERB_STOP",
     "VERSION",
@@ -81,6 +84,7 @@ KIND_CAST: Final = 1
 KIND_TIMER: Final = 2
 KIND_ON_START: Final = 3
 KIND_ON_STOP: Final = 4
+KIND_ON_DOWN: Final = 5
 
 # DONE's status
 STATUS_DONE: Final = 0
@@ -101,6 +105,8 @@ VERB_CAST: Final = 2
 VERB_SPAWN: Final = 3
 VERB_STOP: Final = 4
 VERB_COMMIT: Final = 5
+VERB_MONITOR: Final = 7
+VERB_DEMONITOR: Final = 8
 
 # what rides with a commit
 EFFECT_TIMER: Final = 1

@@ -37,9 +37,9 @@ __all__ = ["Worker"]
 PACKAGES = ("msgpack", "structlog", "uvloop", "msgspec", "pydantic")
 CLOSE_SECONDS = 1.0
 STALL_WARNING_MS = 100
-# How long a thread may compute before the loop gets the GIL back. Beside one that computes for ever a call takes, in the
-# median and at the 99th percentile, 5.5 and 11 ms with CPython's own 5 ms, 1.2 and 2.4 ms with 1 ms, 0.7 and 1.3 ms with
-# 0.5 ms; alone it takes 0.12 ms (bench/python/test_hog_benchmark.py). Below 1 ms what is computed pays for the switches.
+# How long a thread may compute before the loop gets the GIL back; CPython's own choice is 5 ms. Beside a thread that
+# computes for ever a call takes, in the median and at the 99th percentile, 5.5 and 11 ms with 5 ms, 1.2 and 2.4 ms with
+# 1 ms, 0.7 and 1.3 ms with 0.5 ms; alone it takes 0.1 ms (bench/python/test_hog_benchmark.py).
 SWITCH_SECONDS = 0.001
 
 

@@ -118,6 +118,19 @@ class Context:
         # Its own stop is answered after this handler, so waiting for it would never end.
         return self._message.dispatcher.requests.settled(None) if own else request
 
+    def monitor(self, id: str, /) -> Request[None]:  # noqa: A002
+        """Watch another agent: when it is terminated or stopped, `on_down(self, ctx, id, reason)` is run, once.
+
+        It is told at once where nobody has the id. A restart is no end. The watch outlives this agent's restarts.
+        """
+        if self._message.activation.__pyre_class__.on_down is None:
+            raise errors.UnknownHandler(f"{self._message.class_name} has no on_down to be told by")
+        return self._message.request((_wire.VERB_MONITOR, _id(id), b"", b"", 0), _nothing)
+
+    def demonitor(self, id: str, /) -> Request[None]:  # noqa: A002
+        """Watch another agent no more; an `on_down` that waits in the mailbox already is still run."""
+        return self._message.request((_wire.VERB_DEMONITOR, _id(id), b"", b"", 0), _nothing)
+
     def after(
         self,
         delay: float,

@@ -43,7 +43,7 @@ GONE = {_wire.STATUS_FAILED, _wire.STATUS_REJECTED, _wire.STATUS_CANCELLED, _wir
 
 
 class Sent(NamedTuple):
-    """Something the agent asked for: a call, cast, spawn or stop."""
+    """Something the agent asked for: a call, cast, spawn, stop, monitor or demonitor."""
 
     kind: str
     target: str
@@ -149,6 +149,11 @@ class RunningAgent:
     def cast(self, handler: str, /, *, args: Mapping[str, Any] | None = None, **named: Any) -> None:  # noqa: ANN401
         """Send a message that nobody waits for; what goes wrong is added to `failures`."""
         self._send(_wire.KIND_CAST, handler.encode(), _body.pack(dump({**(args or {}), **named})))
+
+    def down(self, id: str, reason: errors.PyreError | None = None) -> None:  # noqa: A002
+        """Tell the agent that one it watches has ended; without a reason it was stopped."""
+        body = errors.to_body(reason or errors.Stopped(f"the agent {id!r} was stopped"))
+        self._send(_wire.KIND_ON_DOWN, b"on_down", _body.pack({"id": id, "reason": body}))
 
     def advance(self, seconds: float) -> None:
         """Let time pass for `ctx.after`: what is due by then is handled, in order."""
@@ -276,6 +281,12 @@ class RunningAgent:
         self._known.discard(target)
         self._peers.pop(target, None)
 
+    async def _serve_monitor(self, target: str, _name: str, _body: bytes) -> None:
+        self.sent.append(Sent("monitor", target, "", {}))
+
+    async def _serve_demonitor(self, target: str, _name: str, _body: bytes) -> None:
+        self.sent.append(Sent("demonitor", target, "", {}))
+
     async def _serve_commit(self, _target: str, _name: str, body: bytes) -> None:
         self._committed = body
 
@@ -295,6 +306,8 @@ class RunningAgent:
         _wire.VERB_SPAWN: _serve_spawn,
         _wire.VERB_STOP: _serve_stop,
         _wire.VERB_COMMIT: _serve_commit,
+        _wire.VERB_MONITOR: _serve_monitor,
+        _wire.VERB_DEMONITOR: _serve_demonitor,
     }
 
     def _close(self) -> None:
