@@ -66,16 +66,21 @@ defmodule Pyre.Group do
       {:ok, _pid_or_undefined} -> :ok
       # Its supervisor was restarted since the row is there, and read it.
       {:error, {:already_started, _pid}} -> :ok
-      {:error, :already_present} -> start_again(instance, group, child)
+      # A namesake was stopped a moment ago; this one's place is at the end.
+      {:error, :already_present} -> tidy(instance, group, child) && start_child(instance, group, child, until)
       {:error, reason} -> {:error, reason}
       :gone -> wait(instance, group, child, until)
     end
   end
 
-  defp start_again(instance, group, child) do
+  @doc "Starts the process of a child that has ended, at the place that it has in its group."
+  @spec restart_child(Instance.t(), Table.name(), Table.child()) :: :ok | {:error, term()}
+  def restart_child(instance, group, child) do
     case ask(instance, group, &Supervisor.restart_child(&1, child)) do
-      {:error, reason} when reason not in [:running, :restarting] -> {:error, reason}
-      _runs -> :ok
+      {:ok, _pid_or_undefined} -> :ok
+      {:error, reason} when reason in [:running, :restarting] -> :ok
+      # Its supervisor is just being restarted, or made to forget it.
+      _none -> start_child(instance, group, child)
     end
   end
 

@@ -44,7 +44,8 @@ defmodule Pyre.Faults.GroupStrategiesTest do
         restarted(pyre, ids, before, unquote(expected))
         for id <- ids, do: assert(Pyre.call(pyre, id, :append, %{entry: 2}) == {:ok, 2})
         # It is no fault of theirs.
-        assert for(id <- ids, {:ok, %{restarts: 1}} = Pyre.info(pyre, id), do: id) == ["b"]
+        crashed = for id <- ids, match?({:ok, %{restarts: 1}}, Pyre.info(pyre, id)), do: id
+        assert crashed == ["b"]
       end
     end
 
@@ -139,7 +140,9 @@ defmodule Pyre.Faults.GroupStrategiesTest do
       end
 
     for _time <- 1..3, id <- ["j1", "j3"] do
-      assert {:error, %PythonError{}} = Pyre.call(pyre, id, :fail, %{}, timeout: 20_000)
+      # It may have been the other's failure that ended it.
+      assert {:error, error} = Pyre.call(pyre, id, :fail, %{}, timeout: 20_000)
+      assert match?(%PythonError{}, error) or error.kind == :restarted
     end
 
     for task <- results do

@@ -39,7 +39,7 @@ defmodule Pyre.Agent.Restarting do
   defp revive(instance, %{id: id, handle: handle}, group) do
     Restarts.forgive(instance, handle)
 
-    with {:error, error} <- Starter.start_child(instance, id, group) do
+    with {:error, error} <- Starter.restart_child(instance, id, group) do
       Address.change_status(instance, id, :restarting, :terminated)
       {:error, error}
     end

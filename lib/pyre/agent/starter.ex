@@ -200,8 +200,18 @@ defmodule Pyre.Agent.Starter do
     end
   end
 
-  def start_child(instance, id, group) do
-    case Group.start_child(instance, group, {:agent, id}) do
+  def start_child(instance, id, group),
+    do: in_group(Group.start_child(instance, group, {:agent, id}), instance, id, group)
+
+  @doc "Starts the process of an agent that was terminated, where it was."
+  @spec restart_child(Instance.t(), String.t(), String.t() | nil) :: :ok | {:error, Error.t()}
+  def restart_child(instance, id, nil), do: start_child(instance, id, nil)
+
+  def restart_child(instance, id, group),
+    do: in_group(Group.restart_child(instance, group, {:agent, id}), instance, id, group)
+
+  defp in_group(result, instance, id, group) do
+    case result do
       :ok -> :ok
       {:error, :group_down} -> {:error, Group.Control.closed(instance, group)}
       {:error, reason} -> not_started(id, reason)
