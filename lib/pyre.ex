@@ -30,14 +30,15 @@ defmodule Pyre do
   (`Pyre.Bin` forces bytes); atoms arrive as `str`; `DateTime` is an aware `datetime`. Structs need an explicit conversion.
   """
 
-  alias Pyre.Agent.{Client, Commits, Quarantine, Restarts, Starter, Stopping}
-  alias Pyre.{Address, Classes, DeadLetters, Instance, Mailbox, Monitors, Options, Pause}
+  alias Pyre.Agent.{Client, Commits, Quarantine, Restarting, Restarts, Starter, Stopping}
+  alias Pyre.{Address, Classes, DeadLetters, Group, Instance, Mailbox, Monitors, Options, Pause}
   alias Pyre.{Telemetry, Timers, Worker}
   alias Pyre.Wire.{Body, MsgPack}
   alias Pyre.Worker.Pool
 
   @type instance :: atom()
   @type id :: String.t()
+  @type group :: String.t()
   @type class :: String.t() | atom()
   @type handler :: String.t() | atom()
   @type error :: Pyre.Error.t() | Pyre.PythonError.t()
@@ -201,6 +202,106 @@ defmodule Pyre do
   @doc since: "0.1.0"
   @spec stop_agent(instance(), id(), keyword()) :: :ok | {:error, error()}
   def stop_agent(instance, id, opts \\ []), do: instance |> Instance.fetch!() |> Stopping.stop(id, opts)
+
+  @doc """
+  Restarts an agent. One that is terminated runs again, with a fresh budget and with its state; one that runs is restarted between two
+  messages, keeping its state and its queue. Returns after `on_start`.
+
+      :ok = Pyre.restart_agent(MyApp.Pyre, "visits")
+
+  Options:
+
+  #{Pyre.Options.docs(:restart)}
+
+  Errors: `:not_found`, `:parked`, and `:terminated` where its group is, or where it fails again.
+  """
+  @doc since: "0.1.0"
+  @spec restart_agent(instance(), id(), keyword()) :: :ok | {:error, error()}
+  def restart_agent(instance, id, opts \\ []),
+    do: instance |> Instance.fetch!() |> Restarting.restart(id, opts)
+
+  @doc """
+  Forgets a terminated agent, with its state. Afterwards the id is free.
+
+      :ok = Pyre.delete_agent(MyApp.Pyre, "visits")
+
+  Errors: `:not_found`, and `:already_started` where it is not terminated: `stop_agent/3` is for those.
+  """
+  @doc since: "0.1.0"
+  @spec delete_agent(instance(), id()) :: :ok | {:error, error()}
+  def delete_agent(instance, id), do: instance |> Instance.fetch!() |> Restarting.delete(id)
+
+  @doc """
+  Starts a group: an OTP supervisor over agents and further groups.
+
+      {:ok, "orders"} =
+        Pyre.start_group(MyApp.Pyre, "orders",
+          strategy: :rest_for_one,
+          agents: [{"Book", id: "book"}, {"Clerk", id: "clerk"}]
+        )
+
+      {:ok, "clerk-2"} = Pyre.start_agent(MyApp.Pyre, "Clerk", id: "clerk-2", group: "orders")
+      {:ok, "shipping"} = Pyre.start_group(MyApp.Pyre, "shipping", group: "orders")
+
+  Returns once `on_start` of all agents has run, in order; or with the first error, with everything stopped again.
+
+  When an agent crashes, the strategy says which of the others are restarted with it. Those keep their state and their queue; of what
+  they were running, a cast or an idempotent call runs again, and any other call is answered `:restarted`. An agent
+  whose very first `on_start` fails is terminated, as a child that can't be started.
+
+  A group that fails more often than `:max_restarts` in `:max_seconds` (in it no agent has a budget of its own) fails: its parent
+  restarts it, and counts. One without a parent is terminated, as an agent would be: it and its agents stay known, with
+  their states, until `restart_group/3` or `stop_group/3`. Options:
+
+  #{Pyre.Options.docs(:group)}
+
+  Errors: those of `start_agent/3`; `:not_found`, `:terminated` and `:stopped` also for the `:group`.
+  """
+  @doc since: "0.1.0"
+  @spec start_group(instance(), group(), keyword()) :: {:ok, group()} | {:error, error()}
+  def start_group(instance, name, opts \\ []),
+    do: instance |> Instance.fetch!() |> Group.Control.start(name, opts)
+
+  @doc """
+  Starts a terminated group again: the groups and agents in it, with their states and with a fresh budget.
+
+      :ok = Pyre.restart_group(MyApp.Pyre, "orders")
+
+  Options:
+
+  #{Pyre.Options.docs(:restart)}
+  """
+  @doc since: "0.1.0"
+  @spec restart_group(instance(), group(), keyword()) :: :ok | {:error, error()}
+  def restart_group(instance, name, opts \\ []),
+    do: instance |> Instance.fetch!() |> Group.Control.restart(name, opts)
+
+  @doc """
+  Stops a group: what is in it, last to first, each as `stop_agent/3` does it. Afterwards all names are free.
+
+      :ok = Pyre.stop_group(MyApp.Pyre, "orders")
+
+  Options, for each agent:
+
+  #{Pyre.Options.docs(:stop)}
+  """
+  @doc since: "0.1.0"
+  @spec stop_group(instance(), group(), keyword()) :: :ok | {:error, error()}
+  def stop_group(instance, name, opts \\ []),
+    do: instance |> Instance.fetch!() |> Group.Control.stop(name, opts)
+
+  @doc """
+  The supervision tree over groups and agents, as data.
+
+      %{kind: :instance, children: [%{kind: :group, name: "orders", strategy: :rest_for_one, status: :running,
+        restarts: 0, children: [%{kind: :agent, name: "book", class: "Book", status: :running}]}]} = Pyre.tree(MyApp.Pyre)
+
+  Children come in the order of their group. `restarts` is how often a process was started anew, for whatever reason. A group's status is
+  `:starting`, `:running`, `:restarting`, `:stopping` or `:terminated`.
+  """
+  @doc since: "0.1.0"
+  @spec tree(instance()) :: map()
+  def tree(instance), do: instance |> Instance.fetch!() |> Group.Tree.read()
 
   @doc """
   Lets an agent that is parked run again, and forgets its strikes.
@@ -502,6 +603,7 @@ defmodule Pyre do
          restarts: Restarts.total(instance, agent.handle),
          last_error: Restarts.last_error(instance, agent.handle),
          restart: restart,
+         group: Group.Table.parent(instance, {:agent, id}),
          timers: Timers.count(instance, agent.handle),
          quarantine: Quarantine.fetch(instance, agent.handle),
          meta: Keyword.get(opts, :meta, %{})

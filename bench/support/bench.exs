@@ -29,9 +29,9 @@ defmodule Bench do
     {name, List.to_tuple(ids)}
   end
 
-  @doc "The operating system's pid of an instance's only interpreter."
+  @doc "The operating system's pid of an instance's only shared interpreter."
   def interpreter(name) do
-    [%{os_pid: os_pid, status: :ready}] = Pyre.workers(name)
+    %{os_pid: os_pid, status: :ready} = Enum.find(Pyre.workers(name), &(&1.role == :shared))
     os_pid
   end
 end

@@ -146,6 +146,15 @@ defmodule Pyre.Address do
   @spec put_status(Instance.t(), id(), status()) :: boolean()
   def put_status(instance, id, status), do: :ets.update_element(instance.agents, id, {@status, code(status)})
 
+  @doc "Sets the status of an agent that has another one; false where it has not. One of many who try succeeds."
+  @spec change_status(Instance.t(), id(), status(), status()) :: boolean()
+  def change_status(instance, id, from, to) do
+    columns = for column <- 2..@opts, do: :"$#{column}"
+    row = List.to_tuple([id | List.replace_at(columns, @status - 2, code(from))])
+    changed = List.to_tuple([id | List.replace_at(columns, @status - 2, code(to))])
+    :ets.select_replace(instance.agents, [{row, [], [{changed}]}]) == 1
+  end
+
   @doc "A new activation: its epoch, and where it will be."
   @spec next_epoch(Instance.t(), id(), non_neg_integer()) :: pos_integer()
   def next_epoch(instance, id, worker) do

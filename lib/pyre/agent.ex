@@ -25,6 +25,7 @@ defmodule Pyre.Agent do
 
   alias Pyre.Agent.{Commits, Ending, Quarantine, Requests, Restarts, Watch}
   alias Pyre.{Address, Classes, Error, Instance, Mailbox, Pause, Telemetry, Timers, Worker}
+  alias Pyre.Group.Member
   alias Pyre.Wire.Body
   alias Pyre.Worker.{Isolation, Pool}
 
@@ -92,6 +93,7 @@ defmodule Pyre.Agent do
   @spec init(pid(), atom(), String.t()) :: no_return()
   def init(parent, name, id) do
     instance = Instance.fetch!(name)
+    Member.join(instance, id)
 
     case Address.take_over(instance, id, self()) do
       {:ok, row} ->
@@ -107,22 +109,35 @@ defmodule Pyre.Agent do
   # like any other, only that nobody has written it down.
   defp begin(state, %{incarnation: 1}), do: state |> acknowledge() |> start() |> settle()
   defp begin(state, %{status: :parked}), do: %{state | phase: :parked} |> acknowledge() |> settle()
-  defp begin(state, %{status: :restarting}), do: state |> acknowledge() |> back_off() |> settle()
 
   # It was killed while it stopped, and whoever asked for that still waits.
   defp begin(state, %{status: :stopping}), do: state |> acknowledge() |> stop_again() |> settle()
 
-  defp begin(state, _killed) do
+  defp begin(state, row) do
+    {:ok, %{opts: opts}} = Address.fetch(state.instance, state.id)
+
+    case Member.last_end(state, opts) do
+      :by_itself -> begin_after_crash(state, row)
+      :restarted -> state |> acknowledge() |> succeed() |> settle()
+      :over -> stay_down(state)
+    end
+  end
+
+  defp begin_after_crash(state, %{status: :restarting}),
+    do: state |> acknowledge() |> back_off() |> settle()
+
+  defp begin_after_crash(state, _killed) do
     error = Error.new(:agent_down, "the process of agent #{inspect(state.id)} was killed", %{begun: true})
 
     case Ending.crashed(state, error) do
-      :exhausted ->
-        Ending.terminated(state)
-        answer(state.parent, :ignore)
-
-      {:restart, _delay} ->
-        state |> acknowledge() |> back_off() |> settle()
+      :exhausted -> stay_down(state)
+      {:restart, _delay} -> state |> acknowledge() |> back_off() |> settle()
     end
+  end
+
+  defp stay_down(state) do
+    Ending.terminated(state)
+    answer(state.parent, :ignore)
   end
 
   defp acknowledge(state) do
@@ -162,20 +177,32 @@ defmodule Pyre.Agent do
   # the worker must have let go of that activation.
   defp recover(state) do
     claimed = Mailbox.claimed(state.instance, state.handle)
-    {:ok, row} = Address.fetch(state.instance, state.id)
-    for message <- claimed, do: recover_message(state, message)
+    error = Error.new(:agent_down, "the process of agent #{inspect(state.id)} was killed", %{begun: true})
+    for message <- claimed, do: recover_message(state, message, &Ending.interrupted(state, &1, error))
+    fence_if(claimed != [], state)
+  end
 
-    case claimed != [] && Pool.pid(state.instance, row.worker) do
+  # The predecessor was ended by its supervisor. Its activation may still run anything, on_start too.
+  defp succeed(state) do
+    Instance.count(state.instance, :restarts)
+
+    for message <- Mailbox.claimed(state.instance, state.handle),
+        do: recover_message(state, message, &Ending.restarted(state, &1))
+
+    fence_if(true, state)
+  end
+
+  defp fence_if(wanted?, state) do
+    {:ok, row} = Address.fetch(state.instance, state.id)
+
+    case wanted? && row.epoch > 0 && Pool.pid(state.instance, row.worker) do
       worker when is_pid(worker) -> fence(%{state | mail?: true}, worker, row.epoch)
       _nothing_ran -> start(%{state | mail?: true})
     end
   end
 
-  defp recover_message(state, message) do
-    unless Ending.ended_before?(state, message) do
-      error = Error.new(:agent_down, "the process of agent #{inspect(state.id)} was killed", %{begun: true})
-      Ending.interrupted(state, message, error)
-    end
+  defp recover_message(state, message, settle) do
+    unless Ending.ended_before?(state, message), do: settle.(message)
   end
 
   defp fence(state, worker, epoch) do
@@ -293,7 +320,7 @@ defmodule Pyre.Agent do
     sheet = charge_sheet(state, nil, evidence)
 
     case Quarantine.strike(state.instance, state.handle, sheet) do
-      :probation -> Ending.struck(state, sheet) && state
+      :probation -> on_probation(state, sheet)
       :park -> park(state, sheet)
     end
   end
@@ -318,7 +345,8 @@ defmodule Pyre.Agent do
   defp handle({:system, from, request}, state),
     do: :sys.handle_system_msg(request, from, state.parent, __MODULE__, [], state)
 
-  defp handle({:EXIT, parent, reason}, %{parent: parent}), do: exit(reason)
+  defp handle({:EXIT, parent, reason}, %{parent: parent} = state), do: Member.leave(state, reason)
+  defp handle({:EXIT, _other, reason}, _state) when reason != :normal, do: exit(reason)
 
   # Late: an answer to a request of a message that has ended, a fence that is down, a timer that was overtaken.
   defp handle(_late, state), do: state
@@ -327,7 +355,9 @@ defmodule Pyre.Agent do
   defp own?(key, %{beside: beside}), do: Enum.any?(beside, &(&1.key == key))
 
   defp mail({_handle, 0, _seq} = key, %{stop: nil, phase: :parked} = state) do
-    with %{} = message <- Mailbox.get(state.instance, key), do: Ending.stopped(%{state | stop: message})
+    with %{kind: :stop} = message <- Mailbox.get(state.instance, key),
+         do: Ending.stopped(%{state | stop: message})
+
     state
   end
 
@@ -380,12 +410,32 @@ defmodule Pyre.Agent do
 
   defp run(%{kind: :stop} = message, state), do: stop_requested(message.key, state)
 
+  defp run(%{kind: :restart} = message, state) do
+    if Mailbox.claim(state.instance, message.key) do
+      Mailbox.delete(state.instance, state.id, message)
+      Mailbox.reply(message.reply_to, 0, <<0xC0>>)
+      restart(state)
+    else
+      next(%{state | mail?: true})
+    end
+  end
+
   defp run(message, state) do
     cond do
       expired?(message) -> take(message, state, fn -> Watch.expire(state, message) end)
       Pause.paused?(state.instance, state) -> %{state | phase: :paused, mail?: true}
       true -> dispatch(message, state)
     end
+  end
+
+  # On request: the process stays, so that no supervisor takes it for a crash.
+  defp restart(state) do
+    Instance.count(state.instance, :restarts)
+    Restarts.forgive(state.instance, state.handle)
+    Address.put_status(state.instance, state.id, :restarting)
+    for message <- state.beside, do: Ending.restart_beside(state, message)
+    state = Enum.reduce(state.beside, state, &Requests.close(&2, &1.key))
+    fence_if(true, %{state | beside: [], phase: :idle})
   end
 
   defp take_aside(message, state) do
@@ -728,7 +778,7 @@ defmodule Pyre.Agent do
     Ending.culprit(state, message, error)
 
     case verdict do
-      :probation -> Ending.struck(state, sheet) && go_on(state, message)
+      :probation -> state |> on_probation(sheet) |> go_on(message)
       :park -> park(state, sheet)
     end
   end
@@ -736,6 +786,11 @@ defmodule Pyre.Agent do
   defp charged(state, charge, message, begun?, error) do
     suspect(charge, state)
     interrupted(state, message, begun?, error)
+  end
+
+  defp on_probation(state, sheet) do
+    Ending.struck(state, sheet)
+    state
   end
 
   defp go_on(state, %{kind: hook}) when hook in [:on_start, :on_stop], do: run_hook(state, hook)
@@ -808,6 +863,11 @@ defmodule Pyre.Agent do
       nil ->
         state
 
+      %{kind: :restart} ->
+        if state.phase in [:idle, :waiting] and not state.probation?,
+          do: resume(state),
+          else: %{state | mail?: true}
+
       message ->
         Process.send_after(self(), :drain_over, state.instance.config.drain_timeout)
         state = %{state | stop: message}
@@ -842,7 +902,7 @@ defmodule Pyre.Agent do
 
   @doc false
   @spec system_terminate(term(), pid(), [term()], t()) :: no_return()
-  def system_terminate(reason, _parent, _debug, _state), do: exit(reason)
+  def system_terminate(reason, _parent, _debug, state), do: Member.leave(state, reason)
 
   @doc false
   @spec system_get_state(t()) :: {:ok, map()}

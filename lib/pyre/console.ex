@@ -8,6 +8,7 @@ defmodule Pyre.Console do
           at_ms: integer(),
           agents: non_neg_integer(),
           terminated: non_neg_integer(),
+          parked: non_neg_integer(),
           messages: non_neg_integer(),
           restarts: non_neg_integer(),
           workers: [map()],
@@ -21,8 +22,9 @@ defmodule Pyre.Console do
 
     %{
       at_ms: System.monotonic_time(:millisecond),
-      agents: agents |> Map.delete(:terminated) |> Map.values() |> Enum.sum(),
+      agents: agents |> Map.drop([:terminated, :parked]) |> Map.values() |> Enum.sum(),
       terminated: agents.terminated,
+      parked: agents.parked,
       messages: counters.delivered,
       restarts: counters.restarts,
       workers: Pyre.workers(instance),
@@ -40,6 +42,7 @@ defmodule Pyre.Console do
       fleet(now.fleet),
       count(now.restarts, "restart"),
       if(now.terminated > 0, do: "#{now.terminated} terminated"),
+      if(now.parked > 0, do: "#{now.parked} parked"),
       Enum.map_join(now.workers, "  ", &worker/1)
     ]
     |> Enum.reject(&(&1 in [nil, ""]))
@@ -74,6 +77,9 @@ defmodule Pyre.Console do
 
   defp fleet(fleet),
     do: fleet |> Enum.sort() |> Enum.map_join("  ", fn {label, value} -> "#{value} #{label}" end)
+
+  defp worker(%{status: :ready, role: :spare} = worker),
+    do: "w#{worker.worker} spare#{deaths(worker.deaths)}"
 
   defp worker(%{status: :ready} = worker),
     do: "w#{worker.worker} #{lag(worker.lag_us)}#{deaths(worker.deaths)}"

@@ -18,17 +18,17 @@ defmodule Pyre.DeadLetters do
 
   @filters [:agent, :class, :handler, :kind, :reason]
 
-  @type reason ::
-          :failed
-          | :refused
-          | :timeout
-          | :attempts
-          | :blamed
-          | :parked
-          | :restarted
-          | :stopped
-          | :terminated
-          | :stopping
+  @typep told ::
+           :failed
+           | :refused
+           | :timeout
+           | :attempts
+           | :parked
+           | :restarted
+           | :stopped
+           | :terminated
+           | :stopping
+  @type reason :: told() | :blamed
 
   @type owner :: %{required(:id) => Address.id(), required(:class) => String.t(), optional(any()) => any()}
 
@@ -91,7 +91,7 @@ defmodule Pyre.DeadLetters do
   end
 
   @doc "Why a message is given up whose sender would be told this error."
-  @spec reason(Pyre.error()) :: reason()
+  @spec reason(Pyre.error()) :: told()
   def reason(%PythonError{expected: true}), do: :refused
   def reason(%PythonError{}), do: :failed
   def reason(%Error{kind: kind}) when kind in [:worker_down, :agent_down], do: :attempts

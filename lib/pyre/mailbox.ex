@@ -19,7 +19,7 @@ defmodule Pyre.Mailbox do
   @attempt 8
 
   @type key :: {handle :: pos_integer(), lane :: 0..3, seq :: pos_integer()}
-  @type kind :: :call | :cast | :timer | :on_down | :stop | :put_state | :ping
+  @type kind :: :restart | :call | :cast | :timer | :on_down | :stop | :put_state | :ping
   @type reply_to :: {:caller, reference(), reference(), pid()} | {:agent, pid(), term()} | nil
   @type t :: %{
           key: key(),
@@ -66,7 +66,7 @@ defmodule Pyre.Mailbox do
   end
 
   # Else an agent that is overrun could not even be stopped.
-  defp room(:stop), do: :control
+  defp room(kind) when kind in [:stop, :restart], do: :control
   defp room(:call), do: :waiting_caller
   # Told once: as many as the agent has asked for.
   defp room(:on_down), do: :control
@@ -109,7 +109,7 @@ defmodule Pyre.Mailbox do
 
     Error.new(
       :terminated,
-      "the agent #{inspect(id)} is terminated#{because(last)}; stop it and start it again once the cause is gone",
+      "the agent #{inspect(id)} is terminated#{because(last)}; restart or delete it once the cause is gone",
       %{last_error: last && Exception.message(last)}
     )
   end
@@ -301,7 +301,7 @@ defmodule Pyre.Mailbox do
     }
   end
 
-  defp lane(:stop), do: @control
+  defp lane(kind) when kind in [:stop, :restart], do: @control
   defp lane(_kind), do: @normal
 
   defp size(args) when is_binary(args), do: byte_size(args)

@@ -124,13 +124,14 @@ defmodule Pyre.Monitors do
     {:ok,
      Enum.reduce(rows, %__MODULE__{instance: instance}, fn {{:watch, handle, ref}, id, watcher, _restarts?},
                                                            state ->
-       begin(state, handle, id, watcher, ref)
+       state |> enter(watcher, ref, id) |> begin(handle, id)
      end)}
   end
 
   @impl GenServer
+  # In two steps: where the tables are gone the second fails, and the end tells those who were entered in the first.
   def handle_info({:watch, handle, id, watcher, ref}, state),
-    do: {:noreply, begin(state, handle, id, watcher, ref)}
+    do: {:noreply, enter(state, watcher, ref, id), {:continue, {:begin, handle, id}}}
 
   def handle_info({:unwatched, handle, watcher, ref}, state),
     do: {:noreply, state |> leave(watcher, ref) |> prune(handle)}
@@ -146,6 +147,9 @@ defmodule Pyre.Monitors do
   end
 
   def handle_info({:EXIT, _pid, reason}, state), do: {:stop, reason, state}
+
+  @impl GenServer
+  def handle_continue({:begin, handle, id}, state), do: {:noreply, begin(state, handle, id)}
 
   # Where the tables stay, a successor goes on from them. Else this is the end of all agents.
   @impl GenServer
@@ -170,9 +174,7 @@ defmodule Pyre.Monitors do
 
   ## Helpers: the watchers
 
-  defp begin(state, handle, id, watcher, ref) do
-    state = enter(state, watcher, ref, id)
-
+  defp begin(state, handle, id) do
     if is_map_key(state.agents, handle),
       do: state,
       else: look(%{state | agents: Map.put(state.agents, handle, {id, nil})}, handle)

@@ -69,8 +69,12 @@ defmodule Pyre.Options do
     id: {:string_or_nil, nil, "the agent's address, 1 to 255 bytes of UTF-8; made up where it is missing"},
     args: {:map, %{}, "the start arguments: the fields of the agent's `State`"},
     restart: {{:in, [:permanent, :transient, :temporary]}, :permanent, "when the agent is restarted"},
-    max_restarts: {:non_neg_integer, nil, "as the instance's, for this agent"},
-    max_seconds: {:pos_integer, nil, "as the instance's, for this agent"},
+    max_restarts: {:non_neg_integer, nil, "as the instance's, for this agent; not in a group"},
+    max_seconds: {:pos_integer, nil, "as the instance's, for this agent; not in a group"},
+    on_restart:
+      {{:in, [:committed, :initial]}, :committed,
+       "the state after a crash: the committed one, or, with `:initial`, made anew from the start arguments, without timers"},
+    group: {:string_or_nil, nil, "the group that the agent is put into, at its end"},
     max_mailbox: {:pos_integer, nil, "as the instance's, for this agent"},
     isolation:
       {:isolation, nil,
@@ -79,6 +83,20 @@ defmodule Pyre.Options do
     if_exists: {{:in, [:error, :return]}, :error, "`:return` gives the id of an agent that is already there"},
     timeout: {:timeout, 5_000, "how long to wait for `on_start`, in ms"}
   ]
+
+  @group [
+    strategy:
+      {{:in, [:one_for_one, :one_for_all, :rest_for_one]}, :one_for_one,
+       "which of the others are restarted with one that crashed, as in OTP"},
+    max_restarts: {:non_neg_integer, 3, "restarts within `:max_seconds` before the group fails"},
+    max_seconds: {:pos_integer, 5, "the period of `:max_restarts`"},
+    agents:
+      {:agents, [],
+       "a list of `{class, options}`, with the options of `start_agent/3`; started in this order"},
+    group: {:string_or_nil, nil, "the group that this one is put into, at its end"}
+  ]
+
+  @restart [timeout: {:timeout, 5_000, "how long to wait for what runs, and for `on_start`, in ms"}]
 
   @call [
     timeout: {:timeout, nil, "how long to wait, in ms; the instance's `:call_timeout` by default"},
@@ -104,6 +122,8 @@ defmodule Pyre.Options do
   @schemas %{
     instance: @instance,
     agent: @agent,
+    group: @group,
+    restart: @restart,
     call: @call,
     cast: @cast,
     stop: @stop,
@@ -181,6 +201,7 @@ defmodule Pyre.Options do
   defp valid?(:map, value), do: is_map(value) and not is_struct(value)
   defp valid?(:revision, value), do: is_integer(value) and value >= 0
   defp valid?({:in, values}, value), do: value in values
+  defp valid?(:agents, value), do: is_list(value) and Enum.all?(value, &valid?(:start, &1))
   defp valid?(:start, {class, opts}), do: (is_binary(class) or is_atom(class)) and Keyword.keyword?(opts)
   defp valid?(:start, _value), do: false
 
@@ -204,6 +225,7 @@ defmodule Pyre.Options do
   defp describe(:map), do: "a map"
   defp describe(:revision), do: "a revision, a non-negative integer"
   defp describe({:in, values}), do: "one of #{Enum.map_join(values, ", ", &inspect/1)}"
+  defp describe(:agents), do: "a list of {class, options}"
   defp describe(:start), do: "{class, options}"
   defp describe(:directories), do: "a directory or a list of directories"
   defp describe(:env), do: "a list of {name, value}, both strings"

@@ -22,8 +22,15 @@ defmodule Pyre.Pause do
       # Counted first: a counter that is too high costs a look, one that is too low the pause.
       Instance.add_pauses(instance, 1)
       unless :ets.insert_new(instance.paused, {{:paused, what}}), do: Instance.add_pauses(instance, -1)
-      # The agent may have ended meanwhile, and the next under its id is another.
-      with {:error, error} <- known(instance, what), do: lift(instance, what) && {:error, error}
+      still_known(instance, what)
+    end
+  end
+
+  # The agent may have ended meanwhile, and the next under its id is another.
+  defp still_known(instance, what) do
+    with {:error, error} <- known(instance, what) do
+      lift(instance, what)
+      {:error, error}
     end
   end
 
@@ -66,13 +73,11 @@ defmodule Pyre.Pause do
   # Whoever is woken without need looks, and sleeps again.
   defp held(instance, _group_or_all), do: waiting(instance)
 
-  defp waiting(instance),
-    do:
-      for(
-        %{mailbox: n, status: status} = agent <- Address.all(instance),
-        n > 0 or status != :running,
-        do: agent
-      )
+  defp waiting(instance), do: for(agent <- Address.all(instance), waits?(instance, agent), do: agent)
+
+  # For an on_start nothing waits in the mailbox.
+  defp waits?(_instance, %{mailbox: n}) when n > 0, do: true
+  defp waits?(instance, %{class: class}), do: match?({true, _on_stop?}, Classes.hooks(instance, class))
 
   @doc "Is this agent paused?"
   @spec paused?(Instance.t(), agent()) :: boolean()
@@ -104,10 +109,8 @@ defmodule Pyre.Pause do
   @doc "A timer is about to fire: where its last fire still waits, held by a pause, that one goes."
   @spec supersede(Instance.t(), Address.id(), timer()) :: :ok
   def supersede(instance, id, timer) do
-    if Instance.pauses(instance) > 0 do
-      for {_key, message} <- :ets.take(instance.paused, {:fire, timer}),
-          do: Mailbox.withdraw(instance, id, message)
-    end
+    if Instance.pauses(instance) > 0,
+      do: Enum.each(:ets.take(instance.paused, {:fire, timer}), &Mailbox.withdraw(instance, id, elem(&1, 1)))
 
     :ok
   end

@@ -16,6 +16,8 @@ defmodule Pyre.RuntimeSupervisor do
       {Pyre.Monitors, name},
       {Pyre.Worker.Supervisor, config},
       {Pyre.Agent.Supervisor, name},
+      {Pyre.Group.Supervisor, name},
+      {Pyre.Group.Keeper, name},
       {Pyre.Agent.Starter, name}
     ]
 

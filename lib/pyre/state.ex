@@ -2,8 +2,8 @@ defmodule Pyre.State do
   @moduledoc false
 
   # Owns the tables of an instance and does nothing else, so that it has no reason to die: addresses, mailboxes,
-  # committed states, restart budgets, timers, dead letters, monitors, pauses. Every other process of the tree can be lost and rebuilds itself
-  # from here. It is the first child and the last to stop.
+  # committed states, restart budgets, groups, timers, dead letters, monitors, pauses, quarantine. Every other process of
+  # the tree can be lost and rebuilds itself from here. It is the first child and the last to stop.
 
   use GenServer
 
@@ -63,6 +63,7 @@ defmodule Pyre.State do
       workers: table(:pyre_workers, :ordered_set),
       processes: table(:pyre_processes, :set),
       restarts: table(:pyre_restarts, :set),
+      groups: table(:pyre_groups, :ordered_set),
       timers: table(:pyre_timers, :ordered_set),
       timer_index: table(:pyre_timer_index, :ordered_set),
       waits: table(:pyre_waits, :duplicate_bag),

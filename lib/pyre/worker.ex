@@ -18,7 +18,7 @@ defmodule Pyre.Worker do
 
   alias Pyre.{Address, Backoff, Classes, Error, Instance, Mailbox, Reaper, Telemetry, Wire}
   alias Pyre.Wire.{Body, Frame, MsgPack}
-  alias Pyre.Worker.{Launch, Log, Outbox, Pool, PostMortem, Recorder, Recycling}
+  alias Pyre.Worker.{Launch, Log, Outbox, Pool, PostMortem, Recorder, Recycling, Run}
 
   require Wire
 
@@ -182,7 +182,11 @@ defmodule Pyre.Worker do
   def handle_info({:run, reply_to, module, function, args, deadline}, %{status: :ready} = state) do
     number = state.number + 1
 
-    %{state | number: number, in_flight: Map.put(state.in_flight, number, {:run, reply_to})}
+    %{
+      state
+      | number: number,
+        in_flight: Map.put(state.in_flight, number, {:run, reply_to, {module, function}})
+    }
     |> push({Wire.op_run(), number, module, function, args, deadline}, byte_size(args))
     |> continue()
   end
@@ -200,7 +204,7 @@ defmodule Pyre.Worker do
   end
 
   def handle_info({:cancel_run, ref}, state) do
-    case Enum.find(state.in_flight, &match?({_number, {:run, {^ref, _alias}}}, &1)) do
+    case Enum.find(state.in_flight, &match?({_number, {:run, {^ref, _alias}, _function}}, &1)) do
       {number, _entry} -> state |> push({Wire.op_cancel(), number}, 0) |> continue()
       nil -> continue(state)
     end
@@ -421,7 +425,7 @@ defmodule Pyre.Worker do
     evidence = PostMortem.evidence(state, error)
 
     for {number, entry} <- Enum.sort(state.in_flight),
-        do: tell_down(entry, number <= begun, error, PostMortem.charge(blame, number, evidence))
+        do: tell_down(instance, entry, number <= begun, error, PostMortem.charge(blame, number, evidence))
 
     for {{_handle, epoch} = activation, agent} <- state.drops do
       if stuck?(state, activation), do: send(agent, {:blamed, evidence})
@@ -563,7 +567,7 @@ defmodule Pyre.Worker do
       {nil, _in_flight} ->
         protocol_error(state, "DONE for the unknown message #{number}")
 
-      {{:run, reply_to}, in_flight} ->
+      {{:run, reply_to, _function}, in_flight} ->
         reply_run(reply_to, status, body)
         drained(%{state | in_flight: in_flight})
 
@@ -607,10 +611,12 @@ defmodule Pyre.Worker do
   defp stale_activation,
     do: Body.error(Error.new(:stale_activation, "the message that made this request has ended"))
 
-  defp tell_down({:run, reply_to}, begun?, error, _charge),
-    do: reply_run(reply_to, 1, with_begun(error, begun?))
+  defp tell_down(instance, {:run, reply_to, function}, begun?, error, charge) do
+    Run.blame(instance, function, charge)
+    reply_run(reply_to, 1, with_begun(error, begun?))
+  end
 
-  defp tell_down({agent, key}, begun?, error, charge),
+  defp tell_down(_instance, {agent, key}, begun?, error, charge),
     do: send(agent, {:worker_down, key, begun?, with_begun(error, begun?), charge})
 
   defp with_begun(error, begun?), do: %{error | details: Map.put(error.details, :begun, begun?)}

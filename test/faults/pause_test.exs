@@ -58,6 +58,23 @@ defmodule Pyre.Faults.PauseTest do
     resume_and_assert(pyre, {:class, "Journal"})
   end
 
+  # Symptom: nobody told the agent of the pause's end, since nothing waited in its mailbox; its on_start waited for ever.
+  test "a kill of an idle agent's process: its on_start waits, and runs afterwards", %{
+    pyre: pyre,
+    folder: folder
+  } do
+    {:ok, "m"} = Pyre.start_agent(pyre, "Mortal", id: "m", args: %{folder: folder})
+    life = Path.join(folder, "m.life")
+    assert File.read!(life) == "start\n"
+    :ok = Pyre.pause(pyre, {:class, "Mortal"})
+    killed = kill(Pyre.whereis(pyre, "m"))
+    pid = eventually(fn -> Enum.find([Pyre.whereis(pyre, "m")], &(&1 not in [nil, killed])) end)
+    eventually(fn -> :sys.get_state(pid).phase == {:paused, :on_start} end)
+    assert File.read!(life) == "start\n"
+    :ok = Pyre.resume(pyre, {:class, "Mortal"})
+    eventually(fn -> File.read!(life) == "start\nstart\n" end)
+  end
+
   test "kill -9 of the interpreter", %{pyre: pyre} do
     pause(pyre, "j", :all)
     kill_interpreter(pyre)

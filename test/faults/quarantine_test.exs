@@ -103,6 +103,17 @@ defmodule Pyre.Faults.QuarantineTest do
     assert {:ok, %{quarantine: %{strikes: 0, suspect: false}}} = Pyre.info(pyre, "t")
   end
 
+  test "a function that runs without an agent is refused after its second strike" do
+    pyre = start!()
+    {:ok, "n"} = Pyre.start_agent(pyre, "Neighbour", id: "n")
+    {:ok, 1} = Pyre.call(pyre, "n", :add)
+    for _strike <- 1..2, do: assert({:error, %Error{kind: :worker_down}} = Pyre.run(pyre, "os", "_exit", [3]))
+    assert {:error, %Error{kind: :parked, message: message}} = Pyre.run(pyre, "os", "_exit", [3])
+    assert message =~ "os._exit"
+    assert {:ok, _pid} = Pyre.run(pyre, "os", "getpid")
+    assert Pyre.call(pyre, "n", :add) == {:ok, 2}
+  end
+
   test "strikes decay" do
     pyre = start!(strike_decay: 1)
     {:ok, "bad"} = Pyre.start_agent(pyre, "OsExit", id: "bad")

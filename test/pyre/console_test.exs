@@ -9,6 +9,7 @@ defmodule Pyre.ConsoleTest do
         at_ms: 0,
         agents: 2,
         terminated: 0,
+        parked: 0,
         messages: 0,
         restarts: 0,
         fleet: %{},

@@ -29,8 +29,10 @@ class Job:
         self.message = message
 
 
-def told(hogs: Hogs, clocks: Clocks, second: float) -> list[str]:
-    found: Any = hogs.look(clocks, int(second * SECOND))  # type: ignore[arg-type]
+def told(hogs: Hogs, clocks: Clocks, second: float, others: float = 0.0) -> list[str]:
+    """Look at a second; `others` is what the rest of the interpreter has used, in seconds."""
+    used = sum(clocks.used.values()) + int(others * SECOND)
+    found: Any = hogs.look(clocks, int(second * SECOND), used)  # type: ignore[arg-type]
     return sorted(message for message, _share in found)
 
 
@@ -58,8 +60,23 @@ def test_two_threads_that_share_the_gil_are_both_named() -> None:
 def test_a_thread_that_computes_now_and_then_is_not_named() -> None:
     hogs, clocks, job = Hogs(), Clocks(), Job("modest")
     for second in range(10, 20):
-        clocks.used[job] = (second - 10) * SECOND * 6 // 10
+        clocks.used[job] = (second - 10) * SECOND * 2 // 10
         assert told(hogs, clocks, second) == []
+
+
+def test_a_thread_that_computes_beside_a_busy_loop_is_not_named() -> None:
+    hogs, clocks, job = Hogs(), Clocks(), Job("one of two")
+    for second in range(10, 20):
+        clocks.used[job] = (second - 10) * SECOND * 5 // 10
+        assert told(hogs, clocks, second, others=(second - 10) * 0.4) == []
+
+
+def test_a_hog_on_a_busy_machine_is_named() -> None:
+    hogs, clocks, job = Hogs(), Clocks(), Job("hog")
+    clocks.used[job] = 0
+    told(hogs, clocks, 10)
+    clocks.used[job] = SECOND // 2
+    assert told(hogs, clocks, 11, others=0.02) == ["hog"]
 
 
 def test_a_message_that_came_to_a_hogs_thread_afterwards_is_not_named() -> None:

@@ -4,7 +4,7 @@ defmodule Mix.Tasks.Pyre.Run do
   @moduledoc """
   Runs the agents of a directory and shows what they do.
 
-      mix pyre.run [--agents DIRECTORY] [--seconds N] [--workers N] [--python PATH] [--verbose]
+      mix pyre.run [--agents DIRECTORY] [--seconds N] [--workers N] [--python PATH] [--verbose] [--debug]
 
   Agents with `autostart` are started. The status is one live line in a terminal, and a plain line every few seconds where the
   output is not one. After `--seconds`, or on SIGTERM, the instance drains and a report is printed.
@@ -14,6 +14,8 @@ defmodule Mix.Tasks.Pyre.Run do
     * `--seconds` - how long to run; until it is stopped by default
     * `--workers` - how many interpreters; one per core by default
     * `--python` - the interpreter to start
+    * `--debug` - lets a handler hold its interpreter for ever, as a breakpoint does, instead of replacing it; also with `DEBUG=1`
+      in the environment
     * `--verbose` - shows log lines from info upwards, not only warnings
 
   An agent class takes part in the display by two handlers of an autostart agent: `status`, which returns a dict of labels and
@@ -36,6 +38,7 @@ defmodule Mix.Tasks.Pyre.Run do
     workers: :integer,
     python: :string,
     verbose: :boolean,
+    debug: :boolean,
     help: :boolean
   ]
 
@@ -91,7 +94,13 @@ defmodule Mix.Tasks.Pyre.Run do
   end
 
   defp instance_options(opts, directories) do
-    [name: @instance, agents: directories] ++ Keyword.take(opts, [:workers, :python])
+    [name: @instance, agents: directories] ++ Keyword.take(opts, [:workers, :python]) ++ debugging(opts)
+  end
+
+  defp debugging(opts) do
+    if opts[:debug] || System.get_env("DEBUG") == "1",
+      do: [stall_timeout: :infinity, call_timeout: :infinity],
+      else: []
   end
 
   defp await_ready(directories) do

@@ -7,6 +7,7 @@ defmodule Pyre.Agent.Ending do
   require Logger
 
   alias Pyre.Agent.{Commits, Quarantine, Restarts, Waits}
+  alias Pyre.Group.Member
   alias Pyre.{Address, Classes, DeadLetters, Error, Instance, Mailbox, Monitors, PythonError}
   alias Pyre.{Pause, Telemetry, Timers, Worker}
   alias Pyre.Worker.Pool
@@ -44,13 +45,30 @@ defmodule Pyre.Agent.Ending do
       error: error
     })
 
-    verdict = Restarts.record(instance, handle, row.opts, error)
-    if verdict != :exhausted, do: Monitors.restarted(instance, id, handle, error)
+    verdict = Restarts.record(instance, handle, Member.judged_by(instance, row, error), error)
+
+    if verdict != :exhausted do
+      if row.opts[:on_restart] == :initial, do: begin_anew(state)
+      Monitors.restarted(instance, id, handle, error)
+    end
+
     verdict
   end
 
+  # What was committed before the crash did happen: who waits for its reply gets it before it is forgotten.
+  defp begin_anew(%{instance: instance, id: id, handle: handle}) do
+    for message <- Mailbox.claimed(instance, handle),
+        {:ok, reply} <- [Commits.answer(instance, handle, message.key)] do
+      Mailbox.reply(message.reply_to, 0, reply)
+      Mailbox.delete(instance, id, message)
+    end
+
+    Timers.delete(instance, handle)
+    Commits.delete(instance, handle)
+  end
+
   @doc "The agent stays known, with its state, but runs no more. All who wait are told."
-  @spec terminated(Pyre.Agent.t()) :: :ok
+  @spec terminated(Pyre.Agent.t() | map()) :: :ok
   def terminated(%{instance: instance, id: id, handle: handle} = state) do
     Instance.count(instance, :terminations)
     Address.put_status(instance, id, :terminated)
@@ -146,7 +164,8 @@ defmodule Pyre.Agent.Ending do
   @spec culprit(Pyre.Agent.t(), map(), Error.t()) :: :ok
   def culprit(_state, %{kind: hook}, _error) when hook in [:on_start, :on_stop], do: :ok
 
-  def culprit(state, %{cancelled: true} = message, _error),
+  # Its caller was told that it is cancelled.
+  def culprit(state, message, _error) when is_map_key(message, :cancelled),
     do: Mailbox.delete(state.instance, state.id, message)
 
   def culprit(state, %{reply_to: nil} = message, error) do
@@ -241,6 +260,7 @@ defmodule Pyre.Agent.Ending do
     if keep == :keep, do: Commits.keep(instance, handle, id)
     Timers.delete(instance, handle)
     Monitors.forget(instance, handle)
+    Member.forget(instance, id)
     Commits.delete(instance, handle)
     :ets.delete(instance.restarts, handle)
     Quarantine.forget(instance, handle)
@@ -257,10 +277,16 @@ defmodule Pyre.Agent.Ending do
     end
   end
 
-  # A handler that ran beside the one that failed has read nothing wrong; but its agent is gone.
-  defp restart_beside(state, message) do
+  @doc "A handler that runs beside others has read nothing wrong; but its agent is about to restart."
+  @spec restart_beside(Pyre.Agent.t(), Mailbox.t()) :: term()
+  def restart_beside(state, message) do
     with {_no, worker} <- state.worker, do: Worker.cancel(worker, message.key, self())
+    restarted(state, message)
+  end
 
+  @doc "A message that ran when its agent was restarted for no fault of its own."
+  @spec restarted(Pyre.Agent.t(), Mailbox.t()) :: term()
+  def restarted(state, message) do
     if rerun?(state, message) do
       Mailbox.unclaim(state.instance, message.key, message.attempt)
     else
@@ -271,7 +297,9 @@ defmodule Pyre.Agent.Ending do
     end
   end
 
-  defp leave(state) do
+  @doc "The process is about to end: it takes no place at its worker any more, and waits for nobody."
+  @spec leave(Pyre.Agent.t()) :: true
+  def leave(state) do
     Pool.leave(state.instance, state.worker)
     Waits.clear(state.instance, state.id)
   end

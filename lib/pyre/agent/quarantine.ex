@@ -14,12 +14,14 @@ defmodule Pyre.Agent.Quarantine do
   @strikes_on_probation 2
   @kept 3
 
+  @typedoc "An agent's handle, or a function that ran without an agent."
+  @type who :: pos_integer() | {module :: String.t(), function :: String.t()}
   @type evidence :: %{
           at: DateTime.t(),
           reason: String.t(),
           class: String.t(),
-          handler: String.t(),
-          message_id: pos_integer(),
+          handler: String.t() | nil,
+          message_id: pos_integer() | nil,
           worker: pos_integer(),
           os_pid: pos_integer() | nil,
           rss_bytes: non_neg_integer() | nil,
@@ -27,7 +29,7 @@ defmodule Pyre.Agent.Quarantine do
         }
 
   @doc "Writes a strike down; what follows from it."
-  @spec strike(Instance.t(), pos_integer(), evidence()) :: :probation | :park
+  @spec strike(Instance.t(), who(), evidence()) :: :probation | :park
   def strike(instance, handle, evidence) do
     Instance.count(instance, :strikes)
     now = Instance.now_ms()
@@ -75,7 +77,7 @@ defmodule Pyre.Agent.Quarantine do
   defp wanted({:tenant, key}, _handle), do: {:tenant, key}
 
   @doc "What is known against an agent: strikes that still count, suspicion, the evidence, newest first."
-  @spec fetch(Instance.t(), pos_integer()) :: %{
+  @spec fetch(Instance.t(), who()) :: %{
           strikes: non_neg_integer(),
           suspect: boolean(),
           evidence: [evidence()]

@@ -30,9 +30,21 @@ defmodule Pyre.Agent.Restarts do
     end
   end
 
+  @doc "Gives an agent a fresh budget. What it failed with, and how often, stays known."
+  @spec forgive(Instance.t(), pos_integer()) :: boolean()
+  def forgive(instance, handle), do: :ets.update_element(instance.restarts, handle, {2, []})
+
+  @doc "Writes down what ended an agent that did not crash itself."
+  @spec note(Instance.t(), pos_integer(), Pyre.error()) :: true
+  def note(instance, handle, error) do
+    {recent, total} = recent(instance, handle, 0)
+    :ets.insert(instance.restarts, {handle, recent, total, error, System.os_time(:millisecond)})
+  end
+
   @doc "The verdict after the `crashes`-th crash within the period."
-  @spec decide(atom(), pos_integer(), non_neg_integer()) :: verdict()
+  @spec decide(atom(), pos_integer(), non_neg_integer() | :infinity) :: verdict()
   def decide(:temporary, _crashes, _max), do: :exhausted
+  def decide(_restart, crashes, :infinity), do: {:restart, delay_ms(crashes, :rand.uniform())}
   def decide(_restart, crashes, max) when crashes > max, do: :exhausted
   def decide(_restart, crashes, _max), do: {:restart, delay_ms(crashes, :rand.uniform())}
 

@@ -9,7 +9,8 @@ defmodule Pyre.Agent.Starter do
   require Logger
 
   alias Pyre.Agent.{Commits, Ending}
-  alias Pyre.{Address, Classes, Error, Instance, Options}
+  alias Pyre.{Address, Classes, Error, Group, Instance, Options}
+  alias Pyre.Group.Table
   alias Pyre.Wire.Body
   alias Pyre.Worker.Pool
 
@@ -80,7 +81,7 @@ defmodule Pyre.Agent.Starter do
   @spec start(Instance.t(), String.t() | atom(), keyword()) :: {:ok, String.t()} | {:error, Pyre.error()}
   def start(instance, class, opts) do
     class = to_name!(class)
-    opts = Options.validate!(:agent, opts)
+    opts = options!(opts)
     id = opts[:id] || make_id(class)
 
     with :ok <- check_id(id),
@@ -91,6 +92,21 @@ defmodule Pyre.Agent.Starter do
          {:ok, args} <- Body.args(opts[:args]) do
       reserve(instance, {class, id, args}, schema, opts)
     end
+  end
+
+  @doc "Validates the options of an agent."
+  @spec options!(keyword()) :: keyword()
+  # Two budgets for one crash would leave nobody sure which one counts.
+  def options!(opts) do
+    opts = Options.validate!(:agent, opts)
+
+    for option <- [:max_restarts, :max_seconds], opts[:group] != nil, opts[option] != nil do
+      raise ArgumentError,
+            "expected no #{inspect(option)} for an agent in a group, got: #{inspect(opts[option])}; " <>
+              "in a group only the group's own counts"
+    end
+
+    opts
   end
 
   @doc "The name of a class, which may be given as an atom or alias."
@@ -124,7 +140,9 @@ defmodule Pyre.Agent.Starter do
     "#{class}-#{System.os_time(:second) |> Integer.to_string(36) |> String.downcase()}-#{number}"
   end
 
-  defp check_open(instance) do
+  @doc "Are agents still started?"
+  @spec check_open(Instance.t()) :: :ok | {:error, Error.t()}
+  def check_open(instance) do
     if Instance.closed?(instance),
       do: {:error, Error.new(:stopping, "the instance #{inspect(instance.name)} is shutting down")},
       else: :ok
@@ -136,17 +154,18 @@ defmodule Pyre.Agent.Starter do
   defp reserve(instance, {class, id, args}, schema, opts) do
     kept =
       opts
-      |> Keyword.take([:restart, :max_restarts, :max_seconds, :max_mailbox, :isolation, :meta])
+      |> Keyword.take([:restart, :max_restarts, :max_seconds, :max_mailbox, :isolation, :on_restart, :meta])
       |> Enum.reject(&default?/1)
 
     cond do
       Address.reserve(instance, id, class, args, kept) -> start_process(instance, id, schema, opts)
-      opts[:if_exists] == :return -> {:ok, id}
+      opts[:if_exists] == :return and opts[:group] in [nil, Table.parent(instance, {:agent, id})] -> {:ok, id}
       true -> {:error, Error.new(:already_started, "there is an agent with the id #{inspect(id)} already")}
     end
   end
 
   defp default?({:restart, :permanent}), do: true
+  defp default?({:on_restart, :committed}), do: true
   defp default?({:meta, meta}), do: meta == %{}
   defp default?({_option, value}), do: value == nil
 
@@ -154,24 +173,63 @@ defmodule Pyre.Agent.Starter do
     {:ok, %{handle: handle}} = Address.fetch(instance, id)
     Commits.adopt(instance, handle, id)
 
-    case Pyre.Agent.Supervisor.start_child(instance, id) do
-      {:ok, _pid} ->
+    case supervise(instance, id, opts[:group]) do
+      :ok ->
         if schema["on_start"], do: await_started(instance, id, opts[:timeout]), else: {:ok, id}
 
-      other ->
+      {:error, error} ->
         Ending.forget(instance, id, handle, :delete)
-
-        {:error,
-         Error.new(
-           :agent_down,
-           "the process of agent #{inspect(id)} could not be started: #{inspect(other, limit: 10)}",
-           %{begun: false}
-         )}
+        {:error, error}
     end
   end
 
-  # A ping is answered by the agent's process itself, after on_start, or with `terminated` where that never succeeds.
-  defp await_started(instance, id, timeout) do
+  defp supervise(instance, id, nil), do: start_child(instance, id, nil)
+
+  defp supervise(instance, id, group) do
+    if Table.add(instance, group, {:agent, id}),
+      do: start_child(instance, id, group),
+      else: {:error, Group.Control.closed(instance, group)}
+  end
+
+  @doc "Starts the process of an agent that has an address, where its supervisor is."
+  @spec start_child(Instance.t(), String.t(), String.t() | nil) :: :ok | {:error, Error.t()}
+  def start_child(instance, id, nil) do
+    case Pyre.Agent.Supervisor.start_child(instance, id) do
+      {:ok, _pid} -> :ok
+      other -> not_started(id, other)
+    end
+  end
+
+  def start_child(instance, id, group),
+    do: in_group(Group.start_child(instance, group, {:agent, id}), instance, id, group)
+
+  @doc "Starts the process of an agent that was terminated, where it was."
+  @spec restart_child(Instance.t(), String.t(), String.t() | nil) :: :ok | {:error, Error.t()}
+  def restart_child(instance, id, nil), do: start_child(instance, id, nil)
+
+  def restart_child(instance, id, group),
+    do: in_group(Group.restart_child(instance, group, {:agent, id}), instance, id, group)
+
+  defp in_group(result, instance, id, group) do
+    case result do
+      :ok -> :ok
+      {:error, :group_down} -> {:error, Group.Control.closed(instance, group)}
+      {:error, reason} -> not_started(id, reason)
+    end
+  end
+
+  defp not_started(id, reason) do
+    {:error,
+     Error.new(
+       :agent_down,
+       "the process of agent #{inspect(id)} could not be started: #{inspect(reason, limit: 10)}",
+       %{begun: false}
+     )}
+  end
+
+  @doc "Waits for on_start. A ping is answered by the agent's process itself, afterwards, or with `terminated` where that never succeeds."
+  @spec await_started(Instance.t(), String.t(), timeout()) :: {:ok, String.t()} | {:error, Pyre.error()}
+  def await_started(instance, id, timeout) do
     with {:ok, _nil} <- Pyre.Agent.Client.call(instance, id, :ping, <<>>, <<0x80>>, timeout), do: {:ok, id}
   end
 
@@ -258,6 +316,7 @@ defmodule Pyre.Agent.Starter do
     expected =
       for {id, pid} when is_pid(pid) <- Address.expected(instance),
           Pyre.Agent.Supervisor.partition(id) == number,
+          Table.parent(instance, {:agent, id}) == nil,
           do: {id, pid}
 
     with {:ok, children} <- children(partition),

@@ -8,19 +8,24 @@ defmodule Pyre.Agent.Watch do
   alias Pyre.{Error, Instance, Mailbox, Worker}
   alias Pyre.Worker.Isolation
 
-  # A message that runs this long is looked at, again and again; one that was cancelled and is there after this long
-  # doesn't end, and its worker is replaced.
+  # A message that runs this long is looked at, again and again.
   @look_ms 1_000
+  # What was cancelled and is there after this long doesn't end, and its worker is replaced. The interpreter has cancelled it a
+  # second time by then.
+  @stuck_ms 1_500
   # How long after its deadline a call is cancelled from here, where its caller has not done so.
   @grace_ms 250
 
   @doc "A message that begins to run."
   @spec begin(map()) :: map()
+  def begin(%{cancelled: true} = message), do: Map.put(message, :watch_at, Instance.now_ms() + @stuck_ms)
   def begin(message), do: Map.put(message, :watch_at, Instance.now_ms() + @look_ms)
 
   @doc "How long until the next look."
   @spec patience(Pyre.Agent.t()) :: non_neg_integer()
-  def patience(%{fence: {_worker, since}}), do: max(since + @look_ms - Instance.now_ms(), 0)
+  def patience(%{fence: {_worker, since}}) when is_integer(since),
+    do: max(since + @stuck_ms - Instance.now_ms(), 0)
+
   def patience(%{running: %{watch_at: at}}) when is_integer(at), do: max(at - Instance.now_ms(), 0)
   def patience(_state), do: @look_ms
 

@@ -112,7 +112,7 @@ defmodule Pyre.Worker.Isolation do
 
   defp begin(instance, role) do
     case instance |> numbers(role) |> Enum.find(&Pool.reserve(instance, &1, role)) do
-      nil -> :full
+      nil -> :ok
       no -> start(instance, no)
     end
   end
@@ -123,9 +123,11 @@ defmodule Pyre.Worker.Isolation do
   defp start(instance, no) do
     with pid when is_pid(pid) <- Instance.whereis(instance, :isolated_workers),
          do: DynamicSupervisor.start_child(pid, Worker.child_spec({instance.name, no}))
+
+    :ok
   catch
     # Its successor is empty; `restore` of ours, or the next wish, fills it.
-    :exit, _gone -> :gone
+    :exit, _gone -> :ok
   end
 
   defp isolated?(role), do: role not in [:shared, :spare]
@@ -173,7 +175,7 @@ defmodule Pyre.Worker.Isolation do
     Pool.close(instance, no, :draining)
 
     spawn(fn ->
-      if pid, do: DynamicSupervisor.terminate_child(supervisor, pid)
+      _gone_or_ended = pid && DynamicSupervisor.terminate_child(supervisor, pid)
       Pool.forget(instance, no)
     end)
   end

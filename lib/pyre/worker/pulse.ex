@@ -28,8 +28,9 @@ defmodule Pyre.Worker.Pulse do
   @impl GenServer
   def init(name) do
     Process.flag(:priority, :high)
-    state = %__MODULE__{instance: Instance.fetch!(name), due: Instance.now_ms()}
-    {:ok, state, {:continue, :beat}}
+    instance = Instance.fetch!(name)
+    Instance.register(instance, :pulse)
+    {:ok, %__MODULE__{instance: instance, due: Instance.now_ms()}, {:continue, :beat}}
   end
 
   @impl GenServer

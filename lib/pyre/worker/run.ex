@@ -4,16 +4,47 @@ defmodule Pyre.Worker.Run do
   # The caller's side of `Pyre.run/5`: a plain function, in whichever worker has the fewest agents.
 
   alias Pyre.{Error, Instance, Worker}
-  alias Pyre.Agent.Client
+  alias Pyre.Agent.{Client, Quarantine}
   alias Pyre.Wire.Body
   alias Pyre.Worker.Pool
 
   @verdict_ms 250
+  # A function has no mailbox that could wait: after so many strikes it is refused.
+  @most_strikes 2
 
   @doc "Runs the function and waits for its reply."
   @spec call(Instance.t(), {binary(), binary(), binary()}, timeout()) ::
           {:ok, term()} | {:error, Pyre.error()}
-  def call(instance, function, timeout), do: attempt(instance, function, Client.deadline(timeout), timeout)
+  def call(instance, {module, name, _args} = function, timeout) do
+    case Quarantine.fetch(instance, {module, name}) do
+      %{strikes: strikes, evidence: [last | _earlier]} when strikes >= @most_strikes ->
+        {:error, parked(instance, module, name, last)}
+
+      _trusted ->
+        attempt(instance, function, Client.deadline(timeout), timeout)
+    end
+  end
+
+  defp parked(instance, module, name, last) do
+    Error.new(
+      :parked,
+      "#{module}.#{name} hurt its worker #{@most_strikes} times (#{last.reason |> String.split("\n") |> hd()}); " <>
+        "it is refused until #{div(instance.config.strike_decay, 1_000)} s after the last time",
+      %{strikes: @most_strikes}
+    )
+  end
+
+  @doc "Takes note of what a function did to its worker."
+  @spec blame(Instance.t(), {binary(), binary()}, nil | {:certain | :suspect, map()}) :: term()
+  def blame(instance, {module, name} = function, {:certain, evidence}) do
+    Quarantine.strike(
+      instance,
+      function,
+      Map.merge(evidence, %{class: module, handler: name, message_id: nil})
+    )
+  end
+
+  def blame(_instance, _function, _nothing_certain), do: :ok
 
   # A function that had not begun when its worker died did nothing: it is sent to the next.
   defp attempt(instance, function, deadline, timeout) do

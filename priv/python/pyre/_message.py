@@ -38,9 +38,8 @@ CURRENT: contextvars.ContextVar[Message] = contextvars.ContextVar("pyre_message"
 NIL = b"\xc0"
 NO_EFFECTS: list[tuple[Any, ...]] = []
 BEGUN, RUNNING, SINCE = 1, 2, 3
-CANCEL_AGAIN_SECONDS = 0.25
-CANCELS_TILL_TOLD = 4
-MOST_CANCELS = 40
+CANCEL_AGAIN_SECONDS = 1.0  # an honest `finally` may take its time
+MOST_CANCELS = 10
 
 
 class _Answered(Exception):  # noqa: N818  # ends a message early, with its answer
@@ -353,7 +352,7 @@ class Message:
     def _cancel_again(self, times: int) -> None:
         if self.task is None:
             return
-        if times == CANCELS_TILL_TOLD:
+        if times == 1:
             self.dispatcher.note(self, "was cancelled a second ago and still runs: it swallows its cancellation")
         self.task.cancel()
         if times < MOST_CANCELS:

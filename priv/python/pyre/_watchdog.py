@@ -190,7 +190,7 @@ class Watchdog:
     # --- Handlers that take the CPU from the loop ---
 
     def _look_for_hogs(self, dispatcher: Dispatcher, now_ns: int) -> None:
-        for message, share in self._hogs.look(dispatcher.threads, now_ns):
+        for message, share in self._hogs.look(dispatcher.threads, now_ns, time.process_time_ns()):
             used = f"its thread used {share:.0%} of a CPU for a second"
             dispatcher.note(message, f"{used}: while it computes in Python, all others wait for it")
 

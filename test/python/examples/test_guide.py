@@ -14,8 +14,8 @@ GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "first-agent.md"
 
 
 def test_the_guides_agents_pass_the_guides_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stock, shop, timer, tests = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
-    (tmp_path / "stock.py").write_text(stock + timer + "\n\n" + shop)
+    stock, shop, timer, watch, tests = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "stock.py").write_text(stock + timer + "\n\n" + shop + watch)
     (tmp_path / "guide_tests.py").write_text(tests)
     monkeypatch.syspath_prepend(str(tmp_path))
     found = vars(importlib.import_module("guide_tests"))

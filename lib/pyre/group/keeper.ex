@@ -1,0 +1,155 @@
+defmodule Pyre.Group.Keeper do
+  @moduledoc false
+
+  # Watches the groups that are in no other: one that used its intensity up is terminated, with all agents in it, so that who waits for
+  # them is told. Starts them again after the loss of their supervisor. Makes supervisors forget the agents that were stopped.
+  #
+  # It stands after Pyre.Group.Supervisor in the tree, so at a shutdown it ends first and takes no group's end for a failure.
+
+  use GenServer
+
+  require Logger
+
+  alias Pyre.Agent.{Ending, Restarts}
+  alias Pyre.{Address, Error, Group, Instance}
+  alias Pyre.Group.Table
+
+  defstruct [:instance, monitors: %{}]
+
+  @spec start_link(atom()) :: GenServer.on_start()
+  def start_link(name), do: GenServer.start_link(__MODULE__, name)
+
+  ## Callbacks
+
+  @impl GenServer
+  def init(name) do
+    instance = Instance.fetch!(name)
+    Instance.register(instance, :groups)
+    {:ok, %__MODULE__{instance: instance}, {:continue, :catch_up}}
+  end
+
+  @impl GenServer
+  def handle_continue(:catch_up, %{instance: instance} = state) do
+    repopulate(instance)
+    # What a predecessor had begun to close is closed.
+    for %{status: :terminated, name: group} <- Table.top(instance), do: terminate_all(instance, group)
+    {:noreply, Enum.reduce(Table.top(instance), state, &look(&2, &1.name))}
+  end
+
+  @impl GenServer
+  def handle_info({:look, group}, state), do: {:noreply, look(state, group)}
+
+  def handle_info(:repopulate, state) do
+    repopulate(state.instance)
+    {:noreply, state}
+  end
+
+  # A group's supervisor may be shutting its children down, which may take its time.
+  def handle_info({:forgotten, group, child}, %{instance: instance} = state) do
+    spawn(fn -> Group.tidy(instance, group, child) end)
+    {:noreply, state}
+  end
+
+  def handle_info({:DOWN, monitor, :process, _pid, _reason}, state) do
+    {group, monitors} = Map.pop(state.monitors, monitor)
+    {:noreply, look(%{state | monitors: monitors}, group)}
+  end
+
+  ## Helpers
+
+  # A group that should run is among the supervisor's children, or it has failed: unless that supervisor itself is new.
+  defp look(%{instance: instance} = state, group) do
+    with {:ok, children} <- Group.Supervisor.children(instance),
+         {:ok, %{status: :running, pid: pid} = row} when is_pid(pid) <- Table.fetch(instance, group) do
+      cond do
+        pid in children -> watch(state, group, pid)
+        Instance.closed?(instance) or :ets.member(instance.processes, {:empty, :groups}) -> state
+        true -> failed(state, row)
+      end
+    else
+      _nothing_to_watch -> state
+    end
+  end
+
+  defp watch(state, group, pid) do
+    if group in Map.values(state.monitors),
+      do: state,
+      else: %{state | monitors: Map.put(state.monitors, Process.monitor(pid), group)}
+  end
+
+  defp failed(%{instance: instance} = state, row) do
+    if Table.change_status(instance, row.name, :running, :terminated) do
+      error = failure(row)
+      Logger.error(error.message, pyre: instance.name)
+      terminate_all(instance, row.name)
+    end
+
+    state
+  end
+
+  defp failure(row) do
+    Error.new(
+      :terminated,
+      "the group #{inspect(row.name)} is terminated: more than #{row.max_restarts} restarts in #{row.max_seconds} s" <>
+        culprit(row.blame),
+      %{last_error: row.blame && row.blame |> elem(1) |> Exception.message()}
+    )
+  end
+
+  defp culprit(nil), do: ""
+  defp culprit({id, error}), do: ", the last one for the agent #{inspect(id)}: #{Exception.message(error)}"
+
+  defp terminate_all(instance, group) do
+    {:ok, row} = Table.fetch(instance, group)
+    terminate_all(instance, group, row.blame && elem(row.blame, 0), failure(row))
+  end
+
+  defp terminate_all(instance, group, culprit, error) do
+    for child <- Table.children(instance, group) do
+      case child do
+        {:agent, id} ->
+          terminate_agent(instance, id, culprit, error)
+
+        {:group, nested} ->
+          Table.put_status(instance, nested, :terminated)
+          terminate_all(instance, nested, culprit, error)
+      end
+    end
+  end
+
+  defp terminate_agent(instance, id, culprit, error) do
+    with {:ok, %{status: status, handle: handle, class: class}} when status != :terminated <-
+           Address.fetch(instance, id) do
+      # The culprit has an error of its own.
+      if id != culprit, do: Restarts.note(instance, handle, error)
+      Table.left(instance, id)
+      Ending.terminated(%{instance: instance, id: id, handle: handle, class: class, stop: nil})
+    end
+  end
+
+  # As the starter does it for agents: the mark is taken away last, and only that of this very process.
+  defp repopulate(instance) do
+    for mark <- :ets.lookup(instance.processes, {:empty, :groups}) do
+      for %{status: :running, name: group, pid: pid} when is_pid(pid) <- Table.top(instance),
+          do: revive(instance, group, pid)
+
+      :ets.delete_object(instance.processes, mark)
+    end
+  end
+
+  defp revive(instance, group, pid) do
+    with {:ok, children} <- Group.Supervisor.children(instance),
+         false <- pid in children do
+      await_end(pid)
+      Group.Supervisor.start_child(instance, group)
+    end
+  end
+
+  defp await_end(pid) do
+    monitor = Process.monitor(pid)
+
+    receive do
+      {:DOWN, ^monitor, :process, ^pid, _reason} -> :ok
+    end
+  end
+end
