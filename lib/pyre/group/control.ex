@@ -105,7 +105,7 @@ defmodule Pyre.Group.Control do
       nil ->
         Error.new(:not_found, "there is no group with the name #{inspect(name, printable_limit: 100)}")
 
-      :terminated ->
+      status when status in [:failing, :terminated] ->
         Error.new(
           :terminated,
           "the group #{inspect(name)} is terminated; restart or stop it once the cause is gone"
