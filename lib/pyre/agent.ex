@@ -121,8 +121,12 @@ defmodule Pyre.Agent do
     error = Error.new(:agent_down, "the process of agent #{inspect(state.id)} was killed", %{begun: true})
 
     case Ending.crashed(state, error) do
-      :exhausted -> stay_down(state)
-      {:restart, _delay} -> state |> acknowledge() |> back_off() |> settle()
+      :exhausted ->
+        stay_down(state)
+
+      {:restart, _delay} ->
+        Ending.begin_anew(state)
+        state |> acknowledge() |> back_off() |> settle()
     end
   end
 

@@ -23,6 +23,7 @@ defmodule Pyre.Agent.Ending do
 
     case crashed(state, error) do
       {:restart, _delay} ->
+        begin_anew(state)
         Address.put_status(state.instance, state.id, :restarting)
         exit({:agent_failed, state.id, Exception.message(error)})
 
@@ -47,16 +48,19 @@ defmodule Pyre.Agent.Ending do
 
     verdict = Restarts.record(instance, handle, Member.judged_by(instance, row, error), error)
 
-    if verdict != :exhausted do
-      if row.opts[:on_restart] == :initial, do: begin_anew(state)
-      Monitors.restarted(instance, id, handle, error)
-    end
-
+    if verdict != :exhausted, do: Monitors.restarted(instance, id, handle, error)
     verdict
   end
 
+  @doc "After a crash: where the agent wants it, its state and its timers are forgotten."
+  @spec begin_anew(Pyre.Agent.t()) :: term()
+  def begin_anew(%{instance: instance, id: id} = state) do
+    {:ok, %{opts: opts}} = Address.fetch(instance, id)
+    if opts[:on_restart] == :initial, do: forget_state(state)
+  end
+
   # What was committed before the crash did happen: who waits for its reply gets it before it is forgotten.
-  defp begin_anew(%{instance: instance, id: id, handle: handle}) do
+  defp forget_state(%{instance: instance, id: id, handle: handle}) do
     for message <- Mailbox.claimed(instance, handle),
         {:ok, reply} <- [Commits.answer(instance, handle, message.key)] do
       Mailbox.reply(message.reply_to, 0, reply)
