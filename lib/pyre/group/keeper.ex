@@ -32,7 +32,7 @@ defmodule Pyre.Group.Keeper do
   def handle_continue(:catch_up, %{instance: instance} = state) do
     repopulate(instance)
     # What a predecessor had begun to close is closed.
-    for %{status: :failing} = row <- Table.top(instance), do: terminate(instance, row)
+    for %{status: :failing} = row <- Table.top(instance), do: give_up(instance, row)
     {:noreply, Enum.reduce(Table.top(instance), state, &look(&2, &1.name))}
   end
 
@@ -78,12 +78,12 @@ defmodule Pyre.Group.Keeper do
   end
 
   defp failed(%{instance: instance} = state, row) do
-    if Table.change_status(instance, row.name, :running, :failing), do: terminate(instance, row)
+    if Table.change_status(instance, row.name, :running, :failing), do: give_up(instance, row)
     state
   end
 
   # It is :terminated once all in it are: who starts it again then meets no agent that is still to be told.
-  defp terminate(instance, row) do
+  defp give_up(instance, row) do
     error = failure(row)
     Logger.error(error.message, pyre: instance.name)
     terminate_all(instance, row.name, row.blame && elem(row.blame, 0), error)
