@@ -18,27 +18,18 @@ defmodule Pyre.Agent do
   #   :ending    on_stop runs
   #   :parked    hurt its workers too often: the mailbox fills, nothing runs
 
-  import Bitwise
-
   require Logger
   require Pyre.Wire, as: Wire
 
-  alias Pyre.Agent.{Commits, Ending, Quarantine, Requests, Restarts, Watch}
+  alias Pyre.Agent.{Asleep, Commits, Delivery, Ending, Placement, Quarantine, Requests, Restarts, Watch}
   alias Pyre.{Address, Classes, Error, Instance, Mailbox, Pause, Telemetry, Timers, Worker}
   alias Pyre.Group.Member
   alias Pyre.Wire.Body
-  alias Pyre.Worker.{Isolation, Pool}
+  alias Pyre.Worker.Pool
 
   # After a message, this long without another before the process hibernates: hibernation costs a full collection.
   # Short, since a burst over many agents would else keep all their heaps at once.
   @idle_ms 20
-
-  # What a sleeping process knows of itself, as one small integer.
-  @active 1
-  @interleaves 2
-  @paused 4
-
-  @empty_map <<0x80>>
 
   defstruct [
     :instance,
@@ -130,8 +121,12 @@ defmodule Pyre.Agent do
     error = Error.new(:agent_down, "the process of agent #{inspect(state.id)} was killed", %{begun: true})
 
     case Ending.crashed(state, error) do
-      :exhausted -> stay_down(state)
-      {:restart, _delay} -> state |> acknowledge() |> back_off() |> settle()
+      :exhausted ->
+        stay_down(state)
+
+      {:restart, _delay} ->
+        Ending.begin_anew(state)
+        state |> acknowledge() |> back_off() |> settle()
     end
   end
 
@@ -263,38 +258,11 @@ defmodule Pyre.Agent do
 
   defp idle(state), do: state |> Watch.look() |> loop()
 
-  # Most agents sleep most of the time, so what they hold then is what a machine full of them costs: one flat tuple.
-  defp hibernate(state) do
-    {worker_no, worker_pid} = state.worker || {nil, nil}
-
-    asleep =
-      {state.instance, state.id, state.handle, state.class, state.parent, worker_no, worker_pid, state.epoch,
-       flags(state)}
-
-    :erlang.hibernate(__MODULE__, :wake, [asleep])
-  end
+  defp hibernate(state), do: :erlang.hibernate(__MODULE__, :wake, [Asleep.fold(state)])
 
   @doc false
-  @spec wake(tuple()) :: no_return()
-  def wake({instance, id, handle, class, parent, worker_no, worker_pid, epoch, flags}) do
-    loop(%__MODULE__{
-      instance: instance,
-      id: id,
-      handle: handle,
-      class: class,
-      parent: parent,
-      worker: worker_no && {worker_no, worker_pid},
-      epoch: epoch,
-      active?: (flags &&& @active) != 0,
-      interleaves?: (flags &&& @interleaves) != 0,
-      phase: if((flags &&& @paused) != 0, do: :paused, else: :idle)
-    })
-  end
-
-  defp flags(state) do
-    if(state.active?, do: @active, else: 0) ||| if(state.interleaves?, do: @interleaves, else: 0) |||
-      if(state.phase == :paused, do: @paused, else: 0)
-  end
+  @spec wake(Asleep.t()) :: no_return()
+  def wake(asleep), do: %__MODULE__{} |> Map.merge(Asleep.fields(asleep)) |> loop()
 
   ## Messages
 
@@ -316,14 +284,8 @@ defmodule Pyre.Agent do
   defp handle({:worker_down, key, begun?, error, charge}, state),
     do: worker_down(key, begun?, error, charge, state)
 
-  defp handle({:blamed, evidence}, %{phase: :fencing} = state) do
-    sheet = charge_sheet(state, nil, evidence)
-
-    case Quarantine.strike(state.instance, state.handle, sheet) do
-      :probation -> on_probation(state, sheet)
-      :park -> park(state, sheet)
-    end
-  end
+  defp handle({:blamed, evidence}, %{phase: :fencing} = state),
+    do: if(Ending.struck(state, nil, evidence) == :park, do: park(state, evidence), else: state)
 
   defp handle({:dropped, epoch}, %{phase: :fencing, epoch: epoch} = state), do: fenced(state)
   defp handle({:DOWN, _monitor, :process, _worker, _reason}, %{phase: :fencing} = state), do: fenced(state)
@@ -479,8 +441,8 @@ defmodule Pyre.Agent do
   end
 
   defp dispatch(message, state) do
-    case worker(state) do
-      {:ok, worker, state} -> claim_and_deliver(message, %{state | worker: worker})
+    case Placement.worker(state) do
+      {:ok, state} -> claim_and_deliver(message, state)
       {:wait, state} -> wait_for_worker(state)
       {{:failed, error}, state} -> without_worker(error, state)
     end
@@ -492,40 +454,22 @@ defmodule Pyre.Agent do
       else: next(%{state | mail?: true})
   end
 
-  defp worker(%{worker: nil} = state), do: choose_worker(state)
-  defp worker(%{worker: worker} = state), do: {:ok, worker, state}
-
-  defp choose_worker(%{instance: instance} = state) do
-    {:ok, %{opts: opts}} = Address.fetch(instance, state.id)
-
-    case Quarantine.role(instance, state.handle, opts) do
-      :probation ->
-        Isolation.enter(instance, self())
-        {:wait, %{state | probation?: true}}
-
-      role ->
-        case Pool.pick(instance, role) do
-          {:ok, worker} -> {:ok, worker, state}
-          :missing when role == :shared -> {:wait, state}
-          :missing -> {want(instance, role), state}
-          other -> {other, state}
-        end
+  defp wait_for_worker(state) do
+    case Placement.wait(state) do
+      {:ok, state} -> next(%{state | phase: :idle, mail?: true})
+      {:wait, state} -> %{state | phase: :waiting, mail?: true}
     end
   end
 
-  defp want(instance, role) do
-    if Isolation.room?(instance, role) do
-      Isolation.want(instance, role)
-      :wait
-    else
-      {:failed, Isolation.full(instance)}
-    end
+  defp without_worker(error, state) do
+    Placement.refuse(state, error)
+    %{state | phase: :waiting, mail?: true}
   end
 
   # On probation, the agent is alone in the worker for one message, and then makes room for the next.
   defp admitted(worker, %{phase: phase, probation?: true} = state) when phase in [:waiting, :idle] do
     case next(%{state | phase: :idle, worker: worker, mail?: true}) do
-      %{phase: phase, probation?: true} = idle when phase in [:idle, :paused] -> leave_worker(idle)
+      %{phase: phase, probation?: true} = idle when phase in [:idle, :paused] -> Placement.leave(idle)
       busy -> busy
     end
   end
@@ -533,70 +477,17 @@ defmodule Pyre.Agent do
   defp admitted(worker, %{phase: {:waiting, hook}, probation?: true} = state),
     do: run_hook(%{state | worker: worker}, hook)
 
-  defp admitted(worker, state) do
-    Pool.leave(state.instance, worker)
-    Isolation.leave(state.instance, self())
-    state
-  end
+  defp admitted(worker, state), do: Placement.decline(state, worker)
 
-  # Looked at again after the pid is in the table, so that a worker that became ready in between is not missed.
-  defp wait_for_worker(%{probation?: true} = state), do: %{state | phase: :waiting, mail?: true}
+  defp deliver(message, state) do
+    case Delivery.deliver(state, message) do
+      {:ok, state} ->
+        state
 
-  defp wait_for_worker(state) do
-    Pool.wait(state.instance, self())
-
-    case choose_worker(state) do
-      {:ok, worker, state} -> next(%{state | phase: :idle, worker: worker, mail?: true})
-      {_still_none, state} -> %{state | phase: :waiting, mail?: true}
+      :closed ->
+        error = Error.new(:worker_down, "the worker is being replaced", %{begun: false})
+        worker_down(message.key, false, error, nil, state)
     end
-  end
-
-  # Python can't be started. Callers are told; casts and timers wait until it can.
-  defp without_worker(error, state) do
-    for %{reply_to: reply_to} = message <- Mailbox.waiting(state.instance, state.handle), reply_to != nil do
-      if Mailbox.withdraw(state.instance, state.id, message.key), do: Mailbox.reply(reply_to, 1, error)
-    end
-
-    Pool.wait(state.instance, self())
-    %{state | phase: :waiting, mail?: true}
-  end
-
-  # The worker may be closed, because it is being replaced, or its process may have been killed. It is looked at after the
-  # claim: a successor that enrols later finds the claimed message and tells us.
-  defp deliver(message, %{worker: {_no, pid} = worker} = state) do
-    if Pool.open?(state.instance, worker) do
-      {state, activation} = activation(state)
-      Instance.count(state.instance, :delivered)
-      Worker.deliver(pid, self(), message.key, wire(message, state), activation)
-      state
-    else
-      error = Error.new(:worker_down, "the worker is being replaced", %{begun: false})
-      worker_down(message.key, false, error, nil, state)
-    end
-  end
-
-  defp wire(message, state) do
-    {state.handle, state.epoch, kind(message.kind), message.handler, message.args, message.deadline,
-     extra(message)}
-  end
-
-  defp kind(:call), do: Wire.kind_call()
-  defp kind(:cast), do: Wire.kind_cast()
-  defp kind(:timer), do: Wire.kind_timer()
-  defp kind(:on_start), do: Wire.kind_on_start()
-  defp kind(:on_stop), do: Wire.kind_on_stop()
-  defp kind(:on_down), do: Wire.kind_on_down()
-
-  defp extra(%{attempt: 1, key: {_handle, _lane, seq}}), do: seq
-  defp extra(%{attempt: attempt, key: {_handle, _lane, seq}}), do: {seq, attempt, 0, [], 0, 0, <<>>}
-
-  defp activation(%{active?: true} = state), do: {state, nil}
-
-  defp activation(%{worker: {no, _pid}} = state) do
-    epoch = Address.next_epoch(state.instance, state.id, no)
-    args = Address.start_args(state.instance, state.id)
-    {committed, revision} = Commits.get(state.instance, state.handle)
-    {%{state | epoch: epoch, active?: true}, {state.class, state.id, committed, args, revision}}
   end
 
   defp run_beside(message, state) do
@@ -605,21 +496,11 @@ defmodule Pyre.Agent do
       else: state
   end
 
-  # on_start and on_stop are no one's messages: they have no row, and end with this process.
   defp run_hook(state, hook) do
-    message = %{
-      key: {state.handle, hook, 0},
-      kind: hook,
-      handler: <<>>,
-      args: @empty_map,
-      deadline: 0,
-      reply_to: nil,
-      attempt: 1
-    }
-
-    case worker(state) do
-      {:ok, worker, state} ->
-        deliver(message, %{state | worker: worker, running: message, phase: phase(hook)})
+    case Placement.worker(state) do
+      {:ok, state} ->
+        message = Delivery.hook(state, hook)
+        deliver(message, %{state | running: message, phase: phase(hook)})
 
       {_none, state} ->
         Pool.wait(state.instance, self())
@@ -716,7 +597,7 @@ defmodule Pyre.Agent do
 
   defp ended(message, %{probation?: true} = state) do
     Quarantine.cleared(state.instance, state.handle)
-    ended(message, leave_worker(state))
+    ended(message, Placement.leave(state))
   end
 
   defp ended(%{kind: :on_start}, state), do: started(state)
@@ -753,7 +634,7 @@ defmodule Pyre.Agent do
   ## The loss of a worker
 
   defp worker_down(key, begun?, error, charge, %{running: %{key: key} = message} = state),
-    do: state |> Requests.close(key) |> leave_worker() |> charged(charge, message, begun?, error)
+    do: state |> Requests.close(key) |> Placement.leave() |> charged(charge, message, begun?, error)
 
   defp worker_down(key, begun?, error, charge, state) do
     {mine, beside} = Enum.split_with(state.beside, &(&1.key == key))
@@ -773,14 +654,9 @@ defmodule Pyre.Agent do
 
   # Its handler was on the loop, or alone: what killed the worker is not run again, whatever the handler promises.
   defp charged(state, {:certain, evidence}, message, _begun?, error) do
-    sheet = charge_sheet(state, message, evidence)
-    verdict = Quarantine.strike(state.instance, state.handle, sheet)
+    verdict = Ending.struck(state, message, evidence)
     Ending.culprit(state, message, error)
-
-    case verdict do
-      :probation -> state |> on_probation(sheet) |> go_on(message)
-      :park -> park(state, sheet)
-    end
+    if verdict == :park, do: park(state, evidence), else: go_on(state, message)
   end
 
   defp charged(state, charge, message, begun?, error) do
@@ -788,26 +664,13 @@ defmodule Pyre.Agent do
     interrupted(state, message, begun?, error)
   end
 
-  defp on_probation(state, sheet) do
-    Ending.struck(state, sheet)
-    state
-  end
-
   defp go_on(state, %{kind: hook}) when hook in [:on_start, :on_stop], do: run_hook(state, hook)
   defp go_on(state, _message), do: resume(state)
 
-  defp charge_sheet(state, message, evidence) do
-    Map.merge(evidence, %{
-      class: state.class,
-      handler: message && ((message.handler != "" && message.handler) || to_string(message.kind)),
-      message_id: message && elem(message.key, 2)
-    })
-  end
+  defp park(%{stop: stop} = state, _evidence) when stop != nil, do: Ending.stopped(state)
 
-  defp park(%{stop: stop} = state, _sheet) when stop != nil, do: Ending.stopped(state)
-
-  defp park(state, sheet) do
-    Ending.parked(state, sheet)
+  defp park(state, evidence) do
+    Ending.parked(state, evidence)
     %{Watch.forget(state) | phase: :parked, running: nil, fence: nil, mail?: false}
   end
 
@@ -818,12 +681,6 @@ defmodule Pyre.Agent do
     error = Error.new(:worker_down, "the process of the worker ended", %{begun: true})
     keys = for message <- [state.running | state.beside], message != nil, do: message.key
     Enum.reduce(keys, state, &worker_down(&1, true, error, nil, &2))
-  end
-
-  defp leave_worker(state) do
-    Pool.leave(state.instance, state.worker)
-    if state.probation?, do: Isolation.leave(state.instance, self())
-    Watch.forget(%{state | worker: nil, active?: false, running: nil, probation?: false})
   end
 
   defp interrupted(state, %{kind: hook} = _message, _begun?, _error) when hook in [:on_start, :on_stop],

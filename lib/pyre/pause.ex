@@ -9,7 +9,7 @@ defmodule Pyre.Pause do
   #
   # A counter tells the agents, before each message, whether there is any row at all to look for.
 
-  alias Pyre.{Address, Classes, Error, Instance, Mailbox}
+  alias Pyre.{Address, Classes, Error, Group, Instance, Mailbox}
 
   @type what :: {:agent, Address.id()} | {:class, String.t()} | {:group, term()} | :all
   @typep agent :: %{required(:id) => Address.id(), required(:class) => String.t(), optional(any()) => any()}
@@ -88,10 +88,19 @@ defmodule Pyre.Pause do
 
   # What an agent is paused with.
   defp whats(instance, %{id: id, class: class}),
-    do: [:all, {:agent, id}, {:class, class} | for(name <- groups(instance, id), do: {:group, name})]
+    do: [
+      :all,
+      {:agent, id},
+      {:class, class} | for(name <- groups(instance, {:agent, id}), do: {:group, name})
+    ]
 
-  # No agent is in a group yet: a pause of one is a row that holds nobody.
-  defp groups(_instance, _id), do: []
+  # The groups around it, from the inside out.
+  defp groups(instance, child) do
+    case Group.Table.parent(instance, child) do
+      nil -> []
+      name -> [name | groups(instance, {:group, name})]
+    end
+  end
 
   @doc "All that is paused."
   @spec list(Instance.t()) :: [what()]

@@ -56,6 +56,7 @@ defmodule Pyre.Wire do
     verb_spawn: 3,
     verb_stop: 4,
     verb_commit: 5,
+    verb_group: 6,
     verb_monitor: 7,
     verb_demonitor: 8,
 

@@ -58,6 +58,9 @@ defmodule Pyre.Faults.GroupKilledTest do
            ]
   end
 
+  defp found(pyre, role) when is_atom(role), do: process(pyre, role)
+  defp found(pyre, group), do: supervisor(pyre, group)
+
   for {what, killed} <- [
         {"the supervisor of a group", "top"},
         {"the supervisor of a nested group", "inner"},
@@ -70,10 +73,7 @@ defmodule Pyre.Faults.GroupKilledTest do
       for id <- @ids, n <- 1..3, do: :ok = Pyre.cast(pyre, id, :go, %{folder: folder, name: "#{id}#{n}"})
       for id <- @ids, n <- 1..3, do: open_gate(folder, "#{id}#{n}")
 
-      case unquote(killed) do
-        role when is_atom(role) -> kill(fn -> process(pyre, role) end)
-        group -> kill(fn -> supervisor(pyre, group) end)
-      end
+      kill(fn -> found(pyre, unquote(killed)) end)
 
       for id <- @ids, do: open_gate(folder, id)
 

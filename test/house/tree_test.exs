@@ -8,8 +8,9 @@ defmodule Pyre.House.TreeTest do
     {:ok, supervisor} = start_supervised({Pyre, name: __MODULE__, workers: 2, agents: "test/fixtures/agents"})
     :ok = Pyre.await_ready(__MODULE__, 30_000)
     {:ok, _id} = Pyre.start_agent(__MODULE__, agent_class())
+    {:ok, _name} = Pyre.start_group(__MODULE__, "group", agents: [{agent_class(), []}])
 
-    assert drawn() == running("Pyre.Supervisor", supervisor, 0) |> Enum.uniq()
+    assert drawn() == running(["Pyre.Supervisor"], supervisor) |> Enum.uniq()
   end
 
   # Any class will do: the fixtures belong to other tests.
@@ -21,19 +22,21 @@ defmodule Pyre.House.TreeTest do
     |> String.split("```")
     |> Enum.at(1)
     |> String.split("\n", trim: true)
-    |> Enum.map(fn line ->
+    |> Enum.map_reduce([], fn line, path ->
       %{"lead" => lead, "name" => name} = Regex.named_captures(@drawing, line)
-      {div(String.length(lead), 4), name}
+      path = [name | Enum.take(path, -div(String.length(lead), 4))]
+      {path, path}
     end)
+    |> elem(0)
   end
 
-  # which_children lists the newest first.
-  defp running(name, pid, depth) do
+  # Each process as its path, the root last. which_children lists the newest first.
+  defp running(path, pid) do
     children = pid |> Supervisor.which_children() |> Enum.reverse()
 
-    [{depth, name} | Enum.flat_map(children, &child(&1, depth + 1))]
+    [path | Enum.flat_map(children, &child(&1, path))]
   end
 
-  defp child({_id, pid, :supervisor, [module]}, depth), do: running(inspect(module), pid, depth)
-  defp child({_id, _pid, :worker, [module]}, depth), do: [{depth, inspect(module)}]
+  defp child({_id, pid, :supervisor, [module]}, path), do: running([inspect(module) | path], pid)
+  defp child({_id, _pid, :worker, [module]}, path), do: [[inspect(module) | path]]
 end

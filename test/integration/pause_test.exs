@@ -164,4 +164,17 @@ defmodule Pyre.Integration.PauseTest do
     assert :ok = Pyre.resume(pyre, {:agent, "nobody"})
     assert Instance.pauses(Instance.get(pyre)) == 0
   end
+
+  test "a group holds its agents and those of the groups in it, and no others", %{pyre: pyre} do
+    {:ok, "top"} = Pyre.start_group(pyre, "top", agents: [{"Journal", id: "a"}])
+    {:ok, "inner"} = Pyre.start_group(pyre, "inner", group: "top", agents: [{"Journal", id: "b"}])
+    assert :ok = Pyre.pause(pyre, {:group, "top"})
+    for id <- ["a", "b"], do: cast(pyre, id, 1..3)
+    for id <- ["a", "b"], do: assert_held(pyre, id, 3)
+    assert paused?(pyre, "b")
+    refute paused?(pyre, "j")
+    assert {:ok, 1} = Pyre.call(pyre, "j", :append, %{entry: 1})
+    assert :ok = Pyre.resume(pyre, {:group, "top"})
+    for id <- ["a", "b"], do: assert({:ok, [1, 2, 3]} = Pyre.call(pyre, id, :entries))
+  end
 end

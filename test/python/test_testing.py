@@ -104,6 +104,18 @@ def test_agents_that_were_spawned_are_known(shop: RunningAgent) -> None:
     assert [sent.kind for sent in shop.sent] == ["spawn", "spawn", "stop"]
 
 
+def test_a_group_and_who_is_in_it(shop: RunningAgent) -> None:
+    assert shop.call("open_chain", name="north") == "north-2"
+    group, spawn = shop.sent
+    assert (group.kind, group.target) == ("group", "north")
+    assert (group.args["strategy"], group.args["group"]) == ("one_for_all", None)
+    assert group.args["agents"][1] == ["Shop", {"args": {"owner": "bo"}}]
+    assert (spawn.kind, spawn.args) == ("spawn", {"owner": "cy"})
+    shop.call("close_branch", id="north-1")
+    with pytest.raises(errors.RemoteError, match="AlreadyStarted"):
+        shop.call("open_chain", name="north")
+
+
 def test_time_passes_when_it_is_told_to(shop: RunningAgent) -> None:
     shop.call("remind", after=10.0)
     shop.call("remind", after=20.0)

@@ -23,6 +23,7 @@ defmodule Pyre.Agent.Ending do
 
     case crashed(state, error) do
       {:restart, _delay} ->
+        begin_anew(state)
         Address.put_status(state.instance, state.id, :restarting)
         exit({:agent_failed, state.id, Exception.message(error)})
 
@@ -47,16 +48,19 @@ defmodule Pyre.Agent.Ending do
 
     verdict = Restarts.record(instance, handle, Member.judged_by(instance, row, error), error)
 
-    if verdict != :exhausted do
-      if row.opts[:on_restart] == :initial, do: begin_anew(state)
-      Monitors.restarted(instance, id, handle, error)
-    end
-
+    if verdict != :exhausted, do: Monitors.restarted(instance, id, handle, error)
     verdict
   end
 
+  @doc "After a crash: where the agent wants it, its state and its timers are forgotten."
+  @spec begin_anew(Pyre.Agent.t()) :: term()
+  def begin_anew(%{instance: instance, id: id} = state) do
+    {:ok, %{opts: opts}} = Address.fetch(instance, id)
+    if opts[:on_restart] == :initial, do: forget_state(state)
+  end
+
   # What was committed before the crash did happen: who waits for its reply gets it before it is forgotten.
-  defp begin_anew(%{instance: instance, id: id, handle: handle}) do
+  defp forget_state(%{instance: instance, id: id, handle: handle}) do
     for message <- Mailbox.claimed(instance, handle),
         {:ok, reply} <- [Commits.answer(instance, handle, message.key)] do
       Mailbox.reply(message.reply_to, 0, reply)
@@ -179,21 +183,31 @@ defmodule Pyre.Agent.Ending do
     :ok
   end
 
-  @doc "The agent hurt its worker: it goes on, on probation."
-  @spec struck(Pyre.Agent.t(), map()) :: :ok
-  def struck(state, sheet) do
-    Logger.error(
-      "agent #{inspect(state.id)} (#{state.class}) is on probation: #{in_handler(sheet)}#{sheet.reason}#{stack(sheet)}",
-      agent_id: state.id,
-      class: state.class,
-      handler: sheet.handler,
-      pyre: state.instance.name
-    )
+  @doc "The agent hurt its worker; what follows. The message is nil where it was cancelled before."
+  @spec struck(Pyre.Agent.t(), map() | nil, map()) :: :probation | :park
+  def struck(state, message, evidence) do
+    handler = message && ((message.handler != "" && message.handler) || to_string(message.kind))
+    known = %{class: state.class, handler: handler, message_id: message && elem(message.key, 2)}
+    verdict = Quarantine.strike(state.instance, state.handle, Map.merge(evidence, known))
+
+    if verdict == :probation do
+      where = if handler, do: "in #{handler}, ", else: ""
+
+      Logger.error(
+        "agent #{inspect(state.id)} (#{state.class}) is on probation: #{where}#{evidence.reason}#{stack(evidence)}",
+        agent_id: state.id,
+        class: state.class,
+        handler: handler,
+        pyre: state.instance.name
+      )
+    end
+
+    verdict
   end
 
   @doc "The agent hurt its workers too often: its mailbox is kept, and it runs no more until a person has looked."
   @spec parked(Pyre.Agent.t(), map()) :: :ok
-  def parked(%{instance: instance, id: id, handle: handle} = state, sheet) do
+  def parked(%{instance: instance, id: id, handle: handle} = state, evidence) do
     Instance.count(instance, :parked)
     Address.put_status(instance, id, :parked)
     error = Mailbox.parked(instance, id, handle)
@@ -204,16 +218,12 @@ defmodule Pyre.Agent.Ending do
 
     Waits.clear(instance, id)
 
-    Logger.error("#{error.message}#{stack(sheet)}",
+    Logger.error("#{error.message}#{stack(evidence)}",
       agent_id: id,
       class: state.class,
-      handler: sheet.handler,
       pyre: instance.name
     )
   end
-
-  defp in_handler(%{handler: nil}), do: ""
-  defp in_handler(%{handler: handler}), do: "in #{handler}, "
 
   defp stack(%{stack: ""}), do: ""
   defp stack(%{stack: stack}), do: "\n#{stack}"

@@ -6,8 +6,8 @@ defmodule Pyre.Agent.Requests do
 
   require Pyre.Wire, as: Wire
 
-  alias Pyre.Agent.{Commits, Starter, Stopping, Waits}
-  alias Pyre.{Classes, Error, Instance, Mailbox, Monitors, Worker}
+  alias Pyre.Agent.{Commits, Spawning, Starter, Stopping, Waits}
+  alias Pyre.{Classes, Error, Group, Instance, Mailbox, Monitors, Worker}
   alias Pyre.Wire.{Body, MsgPack}
 
   @typep origin :: {worker :: pid(), ref :: non_neg_integer()}
@@ -39,6 +39,25 @@ defmodule Pyre.Agent.Requests do
         instance = state.instance
         in_background(token, fn -> spawn_agent(instance, class, id, body, timeout_ms) end)
         remember(state, token, %{origin: origin, message: key, target: id, timer: nil})
+
+      {:deadlock, circle} ->
+        answer(origin, 1, deadlock(circle))
+        state
+    end
+  end
+
+  def make(%{instance: instance} = state, key, origin, {Wire.verb_group(), name, _class, body, _timeout_ms}) do
+    token = Instance.unique(instance)
+
+    with {:ok, opts} <- Spawning.group(body),
+         ids = for({_class, agent} <- opts[:agents], do: agent[:id]),
+         :ok <- add_edges(state, ids, token) do
+      in_background(token, fn -> Group.Control.start(instance, name, opts) end)
+      remember(state, token, %{origin: origin, message: key, target: ids, timer: nil})
+    else
+      {:error, error} ->
+        answer(origin, 1, error)
+        state
 
       {:deadlock, circle} ->
         answer(origin, 1, deadlock(circle))
@@ -198,6 +217,23 @@ defmodule Pyre.Agent.Requests do
     end
   end
 
+  # It waits for the on_start of all of them.
+  defp add_edges(state, ids, token) do
+    Enum.reduce_while(ids, :ok, fn id, :ok ->
+      case Waits.add(state.instance, state.id, id, token) do
+        :ok ->
+          {:cont, :ok}
+
+        deadlock ->
+          forget_edges(state, ids, token)
+          {:halt, deadlock}
+      end
+    end)
+  end
+
+  defp forget_edges(state, ids, token),
+    do: for(id <- ids, do: Waits.remove(state.instance, state.id, id, token))
+
   defp deadlock(circle) do
     Error.new(:deadlock, "this call would never be answered: #{Enum.map_join(circle, " -> ", &inspect/1)}", %{
       chain: circle
@@ -222,19 +258,11 @@ defmodule Pyre.Agent.Requests do
   end
 
   defp spawn_agent(instance, class, id, body, timeout_ms) do
-    with {:ok, request} <- MsgPack.decode(body) do
+    with {:ok, opts} <- Spawning.agent(body) do
       timeout = if timeout_ms == 0, do: [], else: [timeout: timeout_ms]
-
-      Starter.start(
-        instance,
-        class,
-        [id: id, args: request["args"] || %{}, if_exists: if_exists(request)] ++ timeout
-      )
+      Starter.start(instance, class, Keyword.merge(opts, [id: id] ++ timeout))
     end
   end
-
-  defp if_exists(%{"if_exists" => "return"}), do: :return
-  defp if_exists(_request), do: :error
 
   # Starting and stopping ask other processes and wait for them; this one must not.
   defp in_background(token, function) do
@@ -266,7 +294,7 @@ defmodule Pyre.Agent.Requests do
 
   defp forget(state, token, request) do
     _left = request.timer && Process.cancel_timer(request.timer)
-    Waits.remove(state.instance, state.id, request.target, token)
+    forget_edges(state, List.wrap(request.target), token)
   end
 
   defp answer({worker, ref}, 0, body), do: Worker.result(worker, ref, Wire.result_done(), body)

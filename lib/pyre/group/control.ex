@@ -10,8 +10,8 @@ defmodule Pyre.Group.Control do
   @doc "Starts a group and its agents, one after the other. Where one can't be started, nothing is left."
   @spec start(Instance.t(), Table.name(), keyword()) :: {:ok, Table.name()} | {:error, Pyre.error()}
   def start(instance, name, opts) do
-    opts = Options.validate!(:group, opts)
-    agents = Enum.map(opts[:agents], &member!(&1, name))
+    opts = options!(opts)
+    agents = for {class, agent} <- opts[:agents], do: {class, Keyword.put(agent, :group, name)}
 
     with :ok <- Starter.check_id(name),
          :ok <- Starter.check_open(instance),
@@ -23,7 +23,15 @@ defmodule Pyre.Group.Control do
     end
   end
 
-  defp member!({class, opts}, name) do
+  @doc "Validates the options of a group, and of the agents in it."
+  @spec options!(keyword()) :: keyword()
+  def options!(opts) do
+    opts = Options.validate!(:group, opts)
+    Enum.each(opts[:agents], &member!/1)
+    opts
+  end
+
+  defp member!({class, opts}) do
     if Keyword.has_key?(opts, :group),
       do:
         raise(
@@ -31,9 +39,9 @@ defmodule Pyre.Group.Control do
           "expected no :group for an agent in :agents, got: #{inspect(opts[:group], limit: 5)}"
         )
 
-    opts = Keyword.put(opts, :group, name)
-    Starter.options!(opts)
-    {Starter.to_name!(class), opts}
+    # As if it had one.
+    Starter.options!([{:group, "group"} | opts])
+    Starter.to_name!(class)
   end
 
   defp check_parent(_instance, nil), do: :ok
@@ -97,7 +105,7 @@ defmodule Pyre.Group.Control do
       nil ->
         Error.new(:not_found, "there is no group with the name #{inspect(name, printable_limit: 100)}")
 
-      :terminated ->
+      status when status in [:failing, :terminated] ->
         Error.new(
           :terminated,
           "the group #{inspect(name)} is terminated; restart or stop it once the cause is gone"

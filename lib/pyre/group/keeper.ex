@@ -32,7 +32,7 @@ defmodule Pyre.Group.Keeper do
   def handle_continue(:catch_up, %{instance: instance} = state) do
     repopulate(instance)
     # What a predecessor had begun to close is closed.
-    for %{status: :terminated, name: group} <- Table.top(instance), do: terminate_all(instance, group)
+    for %{status: :failing} = row <- Table.top(instance), do: give_up(instance, row)
     {:noreply, Enum.reduce(Table.top(instance), state, &look(&2, &1.name))}
   end
 
@@ -78,13 +78,16 @@ defmodule Pyre.Group.Keeper do
   end
 
   defp failed(%{instance: instance} = state, row) do
-    if Table.change_status(instance, row.name, :running, :terminated) do
-      error = failure(row)
-      Logger.error(error.message, pyre: instance.name)
-      terminate_all(instance, row.name)
-    end
-
+    if Table.change_status(instance, row.name, :running, :failing), do: give_up(instance, row)
     state
+  end
+
+  # It is :terminated once all in it are: who starts it again then meets no agent that is still to be told.
+  defp give_up(instance, row) do
+    error = failure(row)
+    Logger.error(error.message, pyre: instance.name)
+    terminate_all(instance, row.name, row.blame && elem(row.blame, 0), error)
+    Table.change_status(instance, row.name, :failing, :terminated)
   end
 
   defp failure(row) do
@@ -98,11 +101,6 @@ defmodule Pyre.Group.Keeper do
 
   defp culprit(nil), do: ""
   defp culprit({id, error}), do: ", the last one for the agent #{inspect(id)}: #{Exception.message(error)}"
-
-  defp terminate_all(instance, group) do
-    {:ok, row} = Table.fetch(instance, group)
-    terminate_all(instance, group, row.blame && elem(row.blame, 0), failure(row))
-  end
 
   defp terminate_all(instance, group, culprit, error) do
     for child <- Table.children(instance, group) do

@@ -60,7 +60,10 @@ defmodule Pyre.Group.Member do
   @doc "The supervisor asks the agent to go. What runs is cancelled, and left to the successor."
   @spec leave(Pyre.Agent.t(), term()) :: no_return()
   def leave(%{instance: instance, id: id} = state, reason) do
-    unless Instance.closed?(instance), do: leave_note(state, Address.fetch(instance, id))
+    # At the end of everything there is no successor.
+    if Instance.there?(instance) and not Instance.closed?(instance),
+      do: leave_note(state, Address.fetch(instance, id))
+
     exit(reason)
   end
 

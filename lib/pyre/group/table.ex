@@ -19,7 +19,7 @@ defmodule Pyre.Group.Table do
 
   @type name :: String.t()
   @type child :: {:agent, String.t()} | {:group, name()}
-  @type status :: :starting | :running | :stopping | :terminated
+  @type status :: :starting | :running | :stopping | :failing | :terminated
 
   @doc "Takes a name. False where it is taken."
   @spec reserve(Instance.t(), name(), name() | nil, keyword()) :: boolean()

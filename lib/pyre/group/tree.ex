@@ -58,5 +58,6 @@ defmodule Pyre.Group.Tree do
   end
 
   defp status(%{status: :running, pid: pid}), do: if(Process.alive?(pid), do: :running, else: :restarting)
+  defp status(%{status: :failing}), do: :stopping
   defp status(%{status: status}), do: status
 end

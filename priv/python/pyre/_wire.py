@@ -53,6 +53,7 @@ __all__ = [
     "VERB_CAST",
     "VERB_COMMIT",
     "VERB_DEMONITOR",
+    "VERB_GROUP",
     "VERB_MONITOR",
     "VERB_SPAWN",
     "VERB_STOP",
@@ -105,6 +106,7 @@ VERB_CAST: Final = 2
 VERB_SPAWN: Final = 3
 VERB_STOP: Final = 4
 VERB_COMMIT: Final = 5
+VERB_GROUP: Final = 6
 VERB_MONITOR: Final = 7
 VERB_DEMONITOR: Final = 8
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
@@ -13,7 +13,7 @@ from pyre._convert import pack
 from pyre.agent import Address, Agent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pyre._message import Message
     from pyre._requests import Request
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Context"]
 
 MIN_DELAY_SECONDS = 0.01
+
+Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 
 
 class Context:
@@ -102,13 +104,45 @@ class Context:
         *,
         args: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
+        group: str | None = None,
         **named: Any,  # noqa: ANN401
     ) -> Request[Address]:
-        """Start an agent from its class (or the class's name) and its start arguments; gives its address."""
+        """Start an agent from its class (or the class's name) and its start arguments; gives its address.
+
+        `group` puts it into a group, at its end. Options are those of Elixir's `Pyre.start_agent/3`.
+        """
         name = cls if isinstance(cls, str) else cls.__name__
-        body = pack({**(options or {}), "args": {**(args or {}), **named}})
+        body = pack({**(options or {}), "group": group, "args": {**(args or {}), **named}})
         envelope = (_wire.VERB_SPAWN, b"" if id is None else _id(id), name.encode(), body, 0)
         return self._message.request(envelope, _address)
+
+    def group(  # noqa: PLR0913  # as many as a supervisor has
+        self,
+        name: str,
+        /,
+        *,
+        strategy: Strategy = "one_for_one",
+        max_restarts: int | None = None,
+        max_seconds: int | None = None,
+        agents: Iterable[tuple[type[Agent] | str, Mapping[str, Any]]] = (),
+        group: str | None = None,
+    ) -> Request[str]:
+        """Start a group: a supervisor that restarts, with an agent that crashed, the others that its strategy names.
+
+        `agents` are classes with their options (`{"id": ..., "args": {...}}`), started in this order; `group` is the
+        group that this one becomes a part of. Awaiting it waits for `on_start` of all; gives the name.
+        """
+        pairs = [[cls if isinstance(cls, str) else cls.__name__, dict(options)] for cls, options in agents]
+        body = pack(
+            {
+                "strategy": strategy,
+                "max_restarts": max_restarts,
+                "max_seconds": max_seconds,
+                "agents": pairs,
+                "group": group,
+            }
+        )
+        return self._message.request((_wire.VERB_GROUP, _id(name), b"", body, 0), _text)
 
     def stop(self, id: str | None = None, /) -> Request[None]:  # noqa: A002
         """Stop another agent, or, without an id, this one as soon as the handler has ended."""
@@ -178,6 +212,10 @@ def _milliseconds(timeout: float | None) -> int:
 
 def _nothing(_body: bytes) -> None:
     return None
+
+
+def _text(body: bytes) -> str:
+    return str(_body.unpack(body))
 
 
 def _address(body: bytes) -> Address:

@@ -43,7 +43,7 @@ GONE = {_wire.STATUS_FAILED, _wire.STATUS_REJECTED, _wire.STATUS_CANCELLED, _wir
 
 
 class Sent(NamedTuple):
-    """Something the agent asked for: a call, cast, spawn, stop, monitor or demonitor."""
+    """Something the agent asked for: a call, cast, spawn, group, stop, monitor or demonitor."""
 
     kind: str
     target: str
@@ -274,6 +274,16 @@ class RunningAgent:
         self._known.add(made)
         return made
 
+    async def _serve_group(self, target: str, _name: str, body: bytes) -> str:
+        asked = _body.unpack(body)
+        self.sent.append(Sent("group", target, "", asked))
+        for name, options in asked["agents"]:
+            made = options.get("id") or f"{name}-{len(self._known) + 1}"
+            if made in self._known:
+                raise errors.AlreadyStarted(f"an agent has the id {made!r} already")
+            self._known.add(made)
+        return target
+
     async def _serve_stop(self, target: str, _name: str, _body: bytes) -> None:
         self.sent.append(Sent("stop", target, "", {}))
         if target not in self._known:
@@ -304,6 +314,7 @@ class RunningAgent:
         _wire.VERB_CALL: _serve_call,
         _wire.VERB_CAST: _serve_cast,
         _wire.VERB_SPAWN: _serve_spawn,
+        _wire.VERB_GROUP: _serve_group,
         _wire.VERB_STOP: _serve_stop,
         _wire.VERB_COMMIT: _serve_commit,
         _wire.VERB_MONITOR: _serve_monitor,

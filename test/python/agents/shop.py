@@ -56,6 +56,13 @@ class Shop(Agent):
         return await ctx.spawn(Shop, f"branch-{owner}", owner=owner)
 
     @handler
+    async def open_chain(self, ctx: Context, name: str) -> str:
+        """Spawn shops that are restarted together."""
+        first = (Shop, {"id": f"{name}-1", "args": {"owner": "ann"}})
+        await ctx.group(name, strategy="one_for_all", agents=[first, ("Shop", {"args": {"owner": "bo"}})])
+        return await ctx.spawn(Shop, f"{name}-2", owner="cy", group=name)
+
+    @handler
     async def close_branch(self, ctx: Context, id: Address) -> None:  # noqa: A002
         """Stop another shop."""
         await ctx.stop(id)

@@ -1,0 +1,216 @@
+# How soon an agent, a worker's agents and the neighbours of a blocked one answer again.
+#
+#     mix run bench/recovery_bench.exs [CRASHES]
+Code.require_file("support/bench.exs", __DIR__)
+
+defmodule RecoveryBench do
+  alias Bench.{Report, Stats}
+
+  @strategies [:none, :one_for_one, :one_for_all, :rest_for_one, :nested]
+  @group_size 4
+  @crowd 10_000
+  @busy 200
+  @callers 64
+  @kill_rounds 5
+  @block_rounds 9
+  @stall_ms 1_000
+  @wanted_kill_factor 2
+  @wanted_extra_ms 300
+  @timeout_ms 60_000
+  @poll_ms 1
+
+  def run(crashes) do
+    Logger.configure(level: :none)
+    crashed = for strategy <- @strategies, do: {strategy, crash(strategy, crashes)}
+    killed = kill_worker()
+    blocked = for kind <- ["sleep_on_loop", "spin_on_loop"], do: {kind, block(kind)}
+    report(crashes, crashed, killed, blocked)
+  end
+
+  ## A handler fails
+
+  # Each agent fails once, so that no back-off is measured; in groups the siblings are restarted with it.
+  defp crash(strategy, crashes) do
+    name = start(workers: 1)
+    ids = agents(name, strategy, crashes)
+    for id <- ids, do: {:ok, 1} = Pyre.call(name, id, :add)
+    times = for id <- ids, do: crash_one(name, id)
+    # Nobody lost what was committed: 1 before, and 1 after its own crash.
+    recovered = Enum.count(ids, &(Pyre.call(name, &1, :add) == {:ok, 3}))
+    Supervisor.stop(name)
+    %{ms: times, recovered: recovered}
+  end
+
+  defp crash_one(name, id) do
+    {:error, %Pyre.PythonError{}} = Pyre.call(name, id, :fail)
+    {us, {:ok, 2}} = :timer.tc(fn -> Pyre.call(name, id, :add, %{}, timeout: @timeout_ms) end)
+    us / 1_000
+  end
+
+  defp agents(name, :none, count) do
+    for n <- 1..count, do: elem({:ok, _id} = Pyre.start_agent(name, "Crasher", id: "a#{n}"), 1)
+  end
+
+  defp agents(name, :nested, count) do
+    {:ok, "top"} = group(name, "top", strategy: :rest_for_one)
+    groups(name, count, strategy: :one_for_one, group: "top")
+  end
+
+  defp agents(name, strategy, count), do: groups(name, count, strategy: strategy)
+
+  defp groups(name, count, opts) do
+    for n <- 1..div(count, @group_size) do
+      ids = for m <- 1..@group_size, do: "a#{n}-#{m}"
+      {:ok, _group} = group(name, "g#{n}", opts ++ [agents: for(id <- ids, do: {"Crasher", id: id})])
+      ids
+    end
+    |> List.flatten()
+  end
+
+  defp group(name, group, opts),
+    do: Pyre.start_group(name, group, [max_restarts: 1_000_000, max_seconds: 1] ++ opts)
+
+  ## A worker is killed
+
+  defp kill_worker do
+    for _round <- 1..@kill_rounds do
+      name = start(workers: 1)
+      ids = List.to_tuple(for n <- 1..@crowd, do: "a#{n}")
+      for id <- Tuple.to_list(ids), do: {:ok, ^id} = Pyre.start_agent(name, "Crasher", id: id)
+      {_ms, :ok} = call_all(name, ids, 1)
+      {undisturbed_ms, :ok} = call_all(name, ids, 2)
+      busy(name)
+      os_pid = Bench.interpreter(name)
+      {_text, 0} = System.cmd("kill", ["-KILL", "#{os_pid}"])
+      {killed_ms, :ok} = call_all(name, ids, 3)
+      Supervisor.stop(name)
+      %{undisturbed_ms: undisturbed_ms, killed_ms: killed_ms}
+    end
+  end
+
+  # Handlers that wait, and a child of the interpreter that holds its pipe open.
+  defp busy(name) do
+    for n <- 1..@busy do
+      {:ok, id} = Pyre.start_agent(name, "Holder", id: "busy#{n}")
+      :ok = Pyre.cast(name, id, :wait)
+    end
+
+    {:ok, "parent"} = Pyre.start_agent(name, "Holder", id: "parent")
+    {:ok, _pid} = Pyre.call(name, "parent", :leave_child)
+    until(fn -> running(name) >= @busy end)
+    until(fn -> Enum.any?(Pyre.workers(name), &match?(%{role: :spare, status: :ready}, &1)) end)
+  end
+
+  defp running(name), do: name |> Pyre.Instance.fetch!() |> Pyre.Mailbox.running_count()
+
+  # Every agent once, by so many callers; each must answer with what it has committed.
+  defp call_all(name, ids, expected) do
+    {us, :ok} =
+      :timer.tc(fn ->
+        for caller <- 1..@callers do
+          Task.async(fn -> walk(name, ids, caller, expected) end)
+        end
+        |> Task.await_many(:infinity)
+
+        :ok
+      end)
+
+    {us / 1_000, :ok}
+  end
+
+  defp walk(_name, ids, n, _expected) when n > tuple_size(ids), do: :ok
+
+  defp walk(name, ids, n, expected) do
+    {:ok, ^expected} = add(name, elem(ids, n - 1))
+    walk(name, ids, n + @callers, expected)
+  end
+
+  # A call that had been written to the pipe of the one that died may have begun: its caller is told, and asks again.
+  # What it may not be is committed and not answered.
+  defp add(name, id) do
+    with {:error, %Pyre.Error{kind: :worker_down}} <- Pyre.call(name, id, :add, %{}, timeout: @timeout_ms),
+         do: add(name, id)
+  end
+
+  ## A loop is blocked
+
+  defp block(handler) do
+    for _round <- 1..@block_rounds do
+      name = start(workers: 1, stall_timeout: @stall_ms)
+      {:ok, "n"} = Pyre.start_agent(name, "Crasher", id: "n")
+      {:ok, "bad"} = Pyre.start_agent(name, "Holder", id: "bad")
+      {:ok, 1} = Pyre.call(name, "n", :add)
+      until(fn -> Enum.any?(Pyre.workers(name), &match?(%{role: :spare, status: :ready}, &1)) end)
+      :ok = Pyre.cast(name, "bad", handler)
+      until(fn -> running(name) == 1 end)
+      {us, :ok} = :timer.tc(fn -> first_reply(name) end)
+      Supervisor.stop(name)
+      us / 1_000
+    end
+  end
+
+  defp first_reply(name) do
+    case Pyre.call(name, "n", :add, %{}, timeout: @timeout_ms) do
+      {:ok, 2} -> :ok
+      {:error, %Pyre.Error{kind: :worker_down}} -> first_reply(name)
+    end
+  end
+
+  ## Helpers
+
+  defp start(opts) do
+    name = :"#{__MODULE__}#{System.unique_integer([:positive])}"
+    opts = [name: name, agents: Bench.agents(), max_mailbox: 100_000, max_restarts: 1_000_000] ++ opts
+    {:ok, supervisor} = Pyre.start_link(opts)
+    Process.unlink(supervisor)
+    :ok = Pyre.await_ready(name, 60_000)
+    name
+  end
+
+  defp until(done?) do
+    unless done?.() do
+      Process.sleep(@poll_ms)
+      until(done?)
+    end
+  end
+
+  defp report(crashes, crashed, killed, blocked) do
+    limits = for pair <- killed, do: @wanted_kill_factor * pair.undisturbed_ms + @wanted_extra_ms
+    ratios = for {pair, limit} <- Enum.zip(killed, limits), do: pair.killed_ms / limit
+
+    figures = %{
+      crashes: crashes,
+      crashed: Map.new(crashed, fn {strategy, told} -> {strategy, %{told | ms: Stats.summary(told.ms)}} end),
+      killed: killed,
+      killed_to_limit: Stats.summary(ratios),
+      blocked_ms: Map.new(blocked, fn {kind, ms} -> {kind, Stats.summary(ms)} end)
+    }
+
+    Report.write("recovery", "Recovery", figures, text(crashed, killed, ratios, blocked))
+  end
+
+  defp text(crashed, killed, ratios, blocked) do
+    """
+    A handler raises; then the same agent is called, and answers with its committed state. One worker; each agent fails once, in
+    groups of #{@group_size} (*nested*: such groups, `one_for_one`, in one of `rest_for_one`).
+
+    #{Report.table(["strategy", "crashes", "recovered", "next reply p50, ms", "p99", "most"], for {strategy, told} <- crashed do
+      [strategy, length(told.ms), told.recovered, Stats.median(told.ms), Stats.percentile(told.ms, 99), Enum.max(told.ms)]
+    end)}
+    `kill -9` of the worker of #{@crowd} agents, #{@busy} of them busy, with a child that holds the pipe. #{@callers} callers then call every agent once, as
+    they did before; every answer is checked against the committed state. Medians of #{@kill_rounds} rounds.
+
+    #{Report.table(["", "ms"], [["undisturbed", Stats.median(for pair <- killed, do: pair.undisturbed_ms)], ["after the kill", Stats.median(for pair <- killed, do: pair.killed_ms)]])}
+    * wanted: within #{@wanted_kill_factor} × the undisturbed time + #{@wanted_extra_ms} ms: #{Float.round(Stats.median(ratios), 2)} of that, #{Report.verdict(Stats.median(ratios) <= 1)}
+
+    A handler blocks its loop for ever; the first reply of a neighbour, with `stall_timeout` #{@stall_ms} ms. Medians of #{@block_rounds}.
+
+    #{Report.table(["handler", "median, ms", "least", "most", "wanted", ""], for {kind, ms} <- blocked do
+      [kind, Stats.median(ms), Enum.min(ms), Enum.max(ms), "≤ #{@stall_ms + @wanted_extra_ms}", Report.verdict(Stats.median(ms) <= @stall_ms + @wanted_extra_ms)]
+    end)}
+    """
+  end
+end
+
+crashes = System.argv() |> List.first("1000") |> String.to_integer()
+RecoveryBench.run(crashes)

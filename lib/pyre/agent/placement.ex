@@ -1,0 +1,84 @@
+defmodule Pyre.Agent.Placement do
+  @moduledoc false
+
+  # Where an agent runs: which worker it chooses, what it asks for where there is none, and how it leaves. Runs in the agent's
+  # process, and never waits: what is not there yet is told by `:workers_changed` or `{:admitted, worker}`.
+
+  alias Pyre.Agent.{Quarantine, Watch}
+  alias Pyre.{Address, Error, Mailbox}
+  alias Pyre.Worker.{Isolation, Pool}
+
+  @type t :: Pyre.Agent.t()
+
+  @doc "The agent's worker, or one for it."
+  @spec worker(t()) :: {:ok, t()} | {:wait, t()} | {{:failed, Error.t()}, t()}
+  def worker(%{worker: nil} = state), do: choose(state)
+  def worker(state), do: {:ok, state}
+
+  defp choose(%{instance: instance} = state) do
+    {:ok, %{opts: opts}} = Address.fetch(instance, state.id)
+
+    case Quarantine.role(instance, state.handle, opts) do
+      :probation ->
+        Isolation.enter(instance, self())
+        {:wait, %{state | probation?: true}}
+
+      role ->
+        case Pool.pick(instance, role) do
+          {:ok, worker} -> {:ok, %{state | worker: worker}}
+          :missing when role == :shared -> {:wait, state}
+          :missing -> {want(instance, role), state}
+          other -> {other, state}
+        end
+    end
+  end
+
+  defp want(instance, role) do
+    if Isolation.room?(instance, role) do
+      Isolation.want(instance, role)
+      :wait
+    else
+      {:failed, Isolation.full(instance)}
+    end
+  end
+
+  @doc "Waits for a worker, unless one has come in the meantime."
+  @spec wait(t()) :: {:ok, t()} | {:wait, t()}
+  def wait(%{probation?: true} = state), do: {:wait, state}
+
+  # Looked at again after the pid is in the table, so that a worker that became ready in between is not missed.
+  def wait(state) do
+    Pool.wait(state.instance, self())
+
+    case choose(state) do
+      {:ok, state} -> {:ok, state}
+      {_still_none, state} -> {:wait, state}
+    end
+  end
+
+  @doc "Python can't be started. Callers are told; casts and timers wait until it can."
+  @spec refuse(t(), Error.t()) :: true
+  def refuse(state, error) do
+    for %{reply_to: reply_to} = message <- Mailbox.waiting(state.instance, state.handle), reply_to != nil do
+      if Mailbox.withdraw(state.instance, state.id, message.key), do: Mailbox.reply(reply_to, 1, error)
+    end
+
+    Pool.wait(state.instance, self())
+  end
+
+  @doc "Gives a place on probation back that came too late."
+  @spec decline(t(), Pool.worker()) :: t()
+  def decline(state, worker) do
+    Pool.leave(state.instance, worker)
+    Isolation.leave(state.instance, self())
+    state
+  end
+
+  @doc "Leaves the worker; nothing of the agent runs there any more."
+  @spec leave(t()) :: t()
+  def leave(state) do
+    Pool.leave(state.instance, state.worker)
+    if state.probation?, do: Isolation.leave(state.instance, self())
+    Watch.forget(%{state | worker: nil, active?: false, running: nil, probation?: false})
+  end
+end
