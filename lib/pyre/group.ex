@@ -67,10 +67,15 @@ defmodule Pyre.Group do
       # Its supervisor was restarted since the row is there, and read it.
       {:error, {:already_started, _pid}} -> :ok
       # A namesake was stopped a moment ago; this one's place is at the end.
-      {:error, :already_present} -> tidy(instance, group, child) && start_child(instance, group, child, until)
+      {:error, :already_present} -> start_anew(instance, group, child, until)
       {:error, reason} -> {:error, reason}
       :gone -> wait(instance, group, child, until)
     end
+  end
+
+  defp start_anew(instance, group, child, until) do
+    :ok = tidy(instance, group, child)
+    start_child(instance, group, child, until)
   end
 
   @doc "Starts the process of a child that has ended, at the place that it has in its group."
@@ -103,18 +108,14 @@ defmodule Pyre.Group do
   @doc "Ends the process of a child, where there is one, and makes its supervisor forget it."
   @spec forget_child(Instance.t(), Table.name(), Table.child()) :: :ok
   def forget_child(instance, group, child) do
-    ask(instance, group, fn pid ->
-      Supervisor.terminate_child(pid, child)
-      Supervisor.delete_child(pid, child)
-    end)
-
-    :ok
+    _ended = ask(instance, group, &Supervisor.terminate_child(&1, child))
+    tidy(instance, group, child)
   end
 
   @doc "Makes the supervisor of a group forget a child that has ended by itself."
   @spec tidy(Instance.t(), Table.name(), Table.child()) :: :ok
   def tidy(instance, group, child) do
-    ask(instance, group, &Supervisor.delete_child(&1, child))
+    _deleted = ask(instance, group, &Supervisor.delete_child(&1, child))
     :ok
   end
 

@@ -109,8 +109,12 @@ defmodule Pyre.Group.Table do
   @spec remove(Instance.t(), child()) :: name() | nil
   def remove(instance, child) do
     case :ets.take(instance.groups, {:member, child}) do
-      [{_key, group, seq}] -> :ets.delete(instance.groups, {:child, group, seq}) && group
-      [] -> nil
+      [{_key, group, seq}] ->
+        :ets.delete(instance.groups, {:child, group, seq})
+        group
+
+      [] ->
+        nil
     end
   end
 
