@@ -59,8 +59,10 @@ defmodule Pyre.Group.Keeper do
 
   # A group that should run is among the supervisor's children, or it has failed: unless that supervisor itself is new.
   defp look(%{instance: instance} = state, group) do
-    with {:ok, children} <- Group.Supervisor.children(instance),
-         {:ok, %{status: :running, pid: pid} = row} when is_pid(pid) <- Table.fetch(instance, group) do
+    # In this order: a group that is started meanwhile is not missed among the children.
+    with {:ok, %{status: status, pid: pid} = row} when status in [:running, :stopping] and is_pid(pid) <-
+           Table.fetch(instance, group),
+         {:ok, children} <- Group.Supervisor.children(instance) do
       cond do
         pid in children -> watch(state, group, pid)
         Instance.closed?(instance) or :ets.member(instance.processes, {:empty, :groups}) -> state
@@ -77,16 +79,23 @@ defmodule Pyre.Group.Keeper do
       else: %{state | monitors: Map.put(state.monitors, Process.monitor(pid), group)}
   end
 
+  # Whoever is stopping it waits for agents that have no process any more.
+  defp failed(%{instance: instance} = state, %{status: :stopping} = row) do
+    with {:ok, %{status: :stopping, pid: pid}} when pid == row.pid <- Table.fetch(instance, row.name),
+         do: :ok = terminate_all(instance, row)
+
+    state
+  end
+
   defp failed(%{instance: instance} = state, row) do
-    if Table.change_status(instance, row.name, :running, :failing), do: close(instance, row)
+    if Table.fail(instance, row.name, row.pid), do: close(instance, row)
     state
   end
 
   # It is :terminated once all in it are: who starts it again then meets no agent that is still to be told.
   defp close(instance, row) do
-    error = failure(row)
-    Logger.error(error.message, pyre: instance.name)
-    :ok = terminate_all(instance, row.name, row.blame && elem(row.blame, 0), error)
+    Logger.error(failure(row).message, pyre: instance.name)
+    :ok = terminate_all(instance, row)
     Table.change_status(instance, row.name, :failing, :terminated)
   end
 
@@ -101,6 +110,9 @@ defmodule Pyre.Group.Keeper do
 
   defp culprit(nil), do: ""
   defp culprit({id, error}), do: ", the last one for the agent #{inspect(id)}: #{Exception.message(error)}"
+
+  defp terminate_all(instance, row),
+    do: terminate_all(instance, row.name, row.blame && elem(row.blame, 0), failure(row))
 
   defp terminate_all(instance, group, culprit, error) do
     Enum.each(Table.children(instance, group), fn
@@ -126,7 +138,11 @@ defmodule Pyre.Group.Keeper do
   # As the starter does it for agents: the mark is taken away last, and only that of this very process.
   defp repopulate(instance) do
     Enum.each(:ets.lookup(instance.processes, {:empty, :groups}), fn mark ->
-      running = for %{status: :running, pid: pid} = row when is_pid(pid) <- Table.top(instance), do: row
+      running =
+        for %{status: status, pid: pid} = row when status in [:running, :stopping] and is_pid(pid) <-
+              Table.top(instance),
+            do: row
+
       Enum.each(running, &revive(instance, &1.name, &1.pid))
       :ets.delete_object(instance.processes, mark)
     end)
