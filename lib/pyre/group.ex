@@ -8,7 +8,7 @@ defmodule Pyre.Group do
   use Supervisor
 
   alias Pyre.Group.Table
-  alias Pyre.Instance
+  alias Pyre.{Address, Instance}
 
   # How long one who adds a child waits for a supervisor that is just being restarted.
   @patience_ms 5_000
@@ -78,12 +78,12 @@ defmodule Pyre.Group do
     start_child(instance, group, child, until)
   end
 
-  @doc "Starts the process of a child that has ended, at the place that it has in its group."
-  @spec restart_child(Instance.t(), Table.name(), Table.child()) :: :ok | {:error, term()}
-  def restart_child(instance, group, child) do
+  @doc "Starts the process of an agent that has ended, at the place that it has in its group."
+  @spec restart_child(Instance.t(), Table.name(), {:agent, Address.id()}) :: :ok | {:error, term()}
+  def restart_child(instance, group, {:agent, id} = child) do
     case ask(instance, group, &Supervisor.restart_child(&1, child)) do
       {:ok, _pid_or_undefined} -> :ok
-      {:error, reason} when reason in [:running, :restarting] -> :ok
+      {:error, reason} when reason in [:running, :restarting] -> restart_dead(instance, group, id)
       # Its supervisor is just being restarted, or made to forget it.
       _none -> start_child(instance, group, child)
     end
@@ -102,6 +102,17 @@ defmodule Pyre.Group do
     receive do
     after
       @pause_ms -> :ok
+    end
+  end
+
+  # It is started by a strategy, or its supervisor has not heard yet that it ended.
+  defp restart_dead(instance, group, id) do
+    with {:ok, %{pid: pid}} when is_pid(pid) <- Address.fetch(instance, id),
+         false <- Process.alive?(pid) do
+      pause()
+      restart_child(instance, group, {:agent, id})
+    else
+      _runs_or_gone -> :ok
     end
   end
 
