@@ -92,7 +92,11 @@ defmodule Pyre.Chaos do
     until = until(1_000 * options.seconds)
     peak = Task.async(fn -> peak(0, until) end)
     # By then all code is loaded, which makes atoms.
-    atoms = Task.async(fn -> pause(500 * options.seconds) && :erlang.system_info(:atom_count) end)
+    atoms =
+      Task.async(fn ->
+        true = pause(500 * options.seconds)
+        :erlang.system_info(:atom_count)
+      end)
 
     monkey =
       Task.async(fn -> name |> Monkey.run(ids, options, until) |> tap(fn _acts -> finish(until) end) end)

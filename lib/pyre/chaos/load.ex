@@ -18,7 +18,7 @@ defmodule Pyre.Chaos.Load do
 
     for number <- 1..options.senders do
       Task.async(fn ->
-        :rand.seed(:exsss, {options.seed, number, 1})
+        _seeded = :rand.seed(:exsss, {options.seed, number, 1})
         sender = %{name: name, ids: ids, id: "sender-#{number}", ledger: ledger, until: until}
         send_all(sender, %{}, %{outcomes: %{}, us: []})
       end)
@@ -84,11 +84,12 @@ defmodule Pyre.Chaos.Load do
   defp add(id, handler, args, where, sender, seen) do
     {answer, seen} = call(id, handler, args, sender, seen)
 
-    case answer do
-      {:ok, sum} -> Ledger.added(sender.ledger, where, sum)
-      {:error, %PythonError{}} -> Ledger.in_doubt(sender.ledger, where)
-      {:error, error} -> unless did_nothing?(error), do: Ledger.in_doubt(sender.ledger, where)
-    end
+    _noted =
+      case answer do
+        {:ok, sum} -> Ledger.added(sender.ledger, where, sum)
+        {:error, %PythonError{}} -> Ledger.in_doubt(sender.ledger, where)
+        {:error, error} -> did_nothing?(error) || Ledger.in_doubt(sender.ledger, where)
+      end
 
     seen
   end

@@ -25,7 +25,7 @@ defmodule Pyre.Chaos.Monkey do
   @doc "Makes trouble until then; what was done, and how often."
   @spec run(atom(), [String.t()], Chaos.options(), :atomics.atomics_ref()) :: %{atom() => pos_integer()}
   def run(name, ids, options, until) do
-    :rand.seed(:exsss, {options.seed, 0, 0})
+    _seeded = :rand.seed(:exsss, {options.seed, 0, 0})
     trouble(name, List.to_tuple(ids), options, until, %{})
   end
 

@@ -1,4 +1,4 @@
-"""The agents of `mix pyre.chaos`: they write down what reached them, so that the other side can hold it against its ledger."""
+"""The agents of `mix pyre.chaos`: they write down what reached them, to be held against the senders' ledger."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Account(Agent):
         """What is committed."""
 
         total: int = 0
-        last: dict[str, int] = {}
+        last: dict[str, int] = {}  # noqa: RUF012  # copied for each agent
         repeated: int = 0
-        gaps: list[str] = []
+        gaps: list[str] = []  # noqa: RUF012
         timers_set: int = 0
         timers_fired: int = 0
 
