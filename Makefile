@@ -11,7 +11,7 @@ endif
 .DEFAULT_GOAL := help
 # The suites and the linters build in the same places.
 .NOTPARALLEL:
-.PHONY: help setup run test check lint check-elixir check-python dialyzer format bench clean
+.PHONY: help setup run test check lint check-elixir check-python dialyzer format bench chaos clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ format: ## format both languages
 bench: ## measure the bridge, the memory, the start, the Python side: minutes; writes bench/results/
 	@scripts/setup.sh test
 	@for file in bench/*_bench.exs; do MIX_ENV=prod mix run $$file || exit 1; done
+
+chaos: ## kill, stop and flood interpreters under load for SECONDS=n (60), and check that nothing is lost
+	@scripts/setup.sh run
+	@mix pyre.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 clean: ## remove what was built, the virtual environment too
 	rm -rf _build .venv .plt cover .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

@@ -18,13 +18,17 @@ defmodule RecoveryBench do
   @wanted_extra_ms 300
   @timeout_ms 60_000
   @poll_ms 1
+  @acts [:kill_interpreter, :kill_worker, :kill_agent, :kill_partition]
+  @soak_limit_seconds 300
+  @soak_pause_ms 25
 
   def run(crashes) do
     Logger.configure(level: :none)
     crashed = for strategy <- @strategies, do: {strategy, crash(strategy, crashes)}
     killed = kill_worker()
     blocked = for kind <- ["sleep_on_loop", "spin_on_loop"], do: {kind, block(kind)}
-    report(crashes, crashed, killed, blocked)
+    lost = for act <- @acts, do: {act, soak(act, crashes)}
+    report(crashes, {crashed, killed, blocked, lost})
   end
 
   ## A handler fails
@@ -156,6 +160,20 @@ defmodule RecoveryBench do
     end
   end
 
+  ## Kills under load, against a ledger
+
+  defp soak(act, kills) do
+    options = %{only: act, most: kills, seconds: @soak_limit_seconds, pause_ms: @soak_pause_ms}
+    report = Pyre.Chaos.run(Map.merge(Pyre.Chaos.defaults(), options))
+
+    %{
+      kills: Map.get(report.acts, act, 0),
+      calls: report.load.calls,
+      casts: Map.get(report.load.outcomes, :cast_accepted, 0),
+      violations: report.violations
+    }
+  end
+
   ## Helpers
 
   defp start(opts) do
@@ -174,7 +192,7 @@ defmodule RecoveryBench do
     end
   end
 
-  defp report(crashes, crashed, killed, blocked) do
+  defp report(crashes, {crashed, killed, blocked, lost}) do
     limits = for pair <- killed, do: @wanted_kill_factor * pair.undisturbed_ms + @wanted_extra_ms
     ratios = for {pair, limit} <- Enum.zip(killed, limits), do: pair.killed_ms / limit
 
@@ -183,13 +201,14 @@ defmodule RecoveryBench do
       crashed: Map.new(crashed, fn {strategy, told} -> {strategy, %{told | ms: Stats.summary(told.ms)}} end),
       killed: killed,
       killed_to_limit: Stats.summary(ratios),
+      lost: Map.new(lost),
       blocked_ms: Map.new(blocked, fn {kind, ms} -> {kind, Stats.summary(ms)} end)
     }
 
-    Report.write("recovery", "Recovery", figures, text(crashed, killed, ratios, blocked))
+    Report.write("recovery", "Recovery", figures, text({crashed, killed, blocked, lost}, ratios))
   end
 
-  defp text(crashed, killed, ratios, blocked) do
+  defp text({crashed, killed, blocked, lost}, ratios) do
     """
     A handler raises; then the same agent is called, and answers with its committed state. One worker; each agent fails once, in
     groups of #{@group_size} (*nested*: such groups, `one_for_one`, in one of `rest_for_one`).
@@ -203,6 +222,11 @@ defmodule RecoveryBench do
     #{Report.table(["", "ms"], [["undisturbed", Stats.median(for pair <- killed, do: pair.undisturbed_ms)], ["after the kill", Stats.median(for pair <- killed, do: pair.killed_ms)]])}
     * wanted: within #{@wanted_kill_factor} × the undisturbed time + #{@wanted_extra_ms} ms: #{Float.round(Stats.median(ratios), 2)} of that, #{Report.verdict(Stats.median(ratios) <= 1)}
 
+    Kills under load, held against a ledger of what #{Pyre.Chaos.defaults().senders} senders were told (`mix pyre.chaos` does it with all kinds at once).
+
+    #{Report.table(["killed", "times", "casts accepted", "calls answered", "lost, reordered, answered twice or not", ""], for {act, told} <- lost do
+      [act, told.kills, told.casts, told.calls, length(told.violations), Report.verdict(told.violations == [])]
+    end)}
     A handler blocks its loop for ever; the first reply of a neighbour, with `stall_timeout` #{@stall_ms} ms. Medians of #{@block_rounds}.
 
     #{Report.table(["handler", "median, ms", "least", "most", "wanted", ""], for {kind, ms} <- blocked do

@@ -8,7 +8,7 @@ defmodule Pyre.Group do
   use Supervisor
 
   alias Pyre.Group.Table
-  alias Pyre.Instance
+  alias Pyre.{Address, Instance}
 
   # How long one who adds a child waits for a supervisor that is just being restarted.
   @patience_ms 5_000
@@ -67,18 +67,23 @@ defmodule Pyre.Group do
       # Its supervisor was restarted since the row is there, and read it.
       {:error, {:already_started, _pid}} -> :ok
       # A namesake was stopped a moment ago; this one's place is at the end.
-      {:error, :already_present} -> tidy(instance, group, child) && start_child(instance, group, child, until)
+      {:error, :already_present} -> start_anew(instance, group, child, until)
       {:error, reason} -> {:error, reason}
       :gone -> wait(instance, group, child, until)
     end
   end
 
-  @doc "Starts the process of a child that has ended, at the place that it has in its group."
-  @spec restart_child(Instance.t(), Table.name(), Table.child()) :: :ok | {:error, term()}
-  def restart_child(instance, group, child) do
+  defp start_anew(instance, group, child, until) do
+    :ok = tidy(instance, group, child)
+    start_child(instance, group, child, until)
+  end
+
+  @doc "Starts the process of an agent that has ended, at the place that it has in its group."
+  @spec restart_child(Instance.t(), Table.name(), {:agent, Address.id()}) :: :ok | {:error, term()}
+  def restart_child(instance, group, {:agent, id} = child) do
     case ask(instance, group, &Supervisor.restart_child(&1, child)) do
       {:ok, _pid_or_undefined} -> :ok
-      {:error, reason} when reason in [:running, :restarting] -> :ok
+      {:error, reason} when reason in [:running, :restarting] -> restart_dead(instance, group, id)
       # Its supervisor is just being restarted, or made to forget it.
       _none -> start_child(instance, group, child)
     end
@@ -100,21 +105,28 @@ defmodule Pyre.Group do
     end
   end
 
+  # It is started by a strategy, or its supervisor has not heard yet that it ended.
+  defp restart_dead(instance, group, id) do
+    with {:ok, %{pid: pid}} when is_pid(pid) <- Address.fetch(instance, id),
+         false <- Process.alive?(pid) do
+      pause()
+      restart_child(instance, group, {:agent, id})
+    else
+      _runs_or_gone -> :ok
+    end
+  end
+
   @doc "Ends the process of a child, where there is one, and makes its supervisor forget it."
   @spec forget_child(Instance.t(), Table.name(), Table.child()) :: :ok
   def forget_child(instance, group, child) do
-    ask(instance, group, fn pid ->
-      Supervisor.terminate_child(pid, child)
-      Supervisor.delete_child(pid, child)
-    end)
-
-    :ok
+    _ended = ask(instance, group, &Supervisor.terminate_child(&1, child))
+    tidy(instance, group, child)
   end
 
   @doc "Makes the supervisor of a group forget a child that has ended by itself."
   @spec tidy(Instance.t(), Table.name(), Table.child()) :: :ok
   def tidy(instance, group, child) do
-    ask(instance, group, &Supervisor.delete_child(&1, child))
+    _deleted = ask(instance, group, &Supervisor.delete_child(&1, child))
     :ok
   end
 

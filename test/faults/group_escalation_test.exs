@@ -71,6 +71,17 @@ defmodule Pyre.Faults.GroupEscalationTest do
       await_status(pyre, ["g"], :terminated)
     end
 
+    test "also where nobody saw it: the keeper's successor does", %{pyre: pyre} do
+      keeper = process(pyre, :groups)
+      :ok = :sys.suspend(keeper)
+      for _time <- 1..2, do: fail(pyre, "a")
+      waiting = Task.async(fn -> Pyre.call(pyre, "b", :entries, %{}, timeout: 10_000) end)
+      await_status(pyre, ["g"], :restarting)
+      Process.exit(keeper, :kill)
+      await_status(pyre, ["g"], :terminated)
+      assert {:error, %Error{kind: :terminated}} = Task.await(waiting, 15_000)
+    end
+
     test "can be stopped afterwards", %{pyre: pyre} do
       for _time <- 1..2, do: fail(pyre, "a")
       await_status(pyre, ["g"], :terminated)

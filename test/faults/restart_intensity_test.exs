@@ -27,7 +27,8 @@ defmodule Pyre.Faults.RestartIntensityTest do
     assert {:error, %Error{kind: :already_started}} = Pyre.start_agent(pyre, "Journal", id: "a")
     assert Pyre.state(pyre, "a") == {:ok, %{"entries" => [1, 2]}, 2}
     assert {:ok, %{status: :terminated, pid: _pid, mailbox: 0, restarts: 4}} = Pyre.info(pyre, "a")
-    assert Pyre.whereis(pyre, "a") == nil
+    # Who waited is told before the process ends.
+    eventually(fn -> Pyre.whereis(pyre, "a") == nil end)
     assert Pyre.call(pyre, "b", :append, %{entry: 1}) == {:ok, 1}
 
     assert Pyre.stop_agent(pyre, "a") == :ok

@@ -186,6 +186,18 @@ defmodule Pyre.Integration.GroupsTest do
       assert before == for(id <- ["a", "b"], do: Pyre.whereis(pyre, id))
     end
 
+    test "in a group: as soon as it is terminated, again and again", %{pyre: pyre} do
+      {:ok, "g"} = Pyre.start_group(pyre, "g", agents: [{"Journal", id: "t", restart: :temporary}])
+
+      for entry <- 1..30 do
+        assert Pyre.call(pyre, "t", :append, %{entry: entry}) == {:ok, entry}
+        waiting = Task.async(fn -> Pyre.call(pyre, "t", :fail) end)
+        assert {:error, %PythonError{}} = Task.await(waiting)
+        eventually(fn -> match?({:ok, %{status: :terminated}}, Pyre.info(pyre, "t")) end)
+        assert Pyre.restart_agent(pyre, "t") == :ok
+      end
+    end
+
     test "restarts a running one between two messages", %{pyre: pyre, folder: folder} do
       {:ok, "m"} = Pyre.start_agent(pyre, "Mortal", id: "m", args: %{folder: folder})
       :ok = Pyre.cast(pyre, "m", :go, %{folder: folder, name: "x"})

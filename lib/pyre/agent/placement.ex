@@ -68,9 +68,9 @@ defmodule Pyre.Agent.Placement do
 
   @doc "Gives a place on probation back that came too late."
   @spec decline(t(), Pool.worker()) :: t()
-  def decline(state, worker) do
-    Pool.leave(state.instance, worker)
-    Isolation.leave(state.instance, self())
+  def decline(%{instance: instance} = state, worker) do
+    Pool.leave(instance, worker)
+    Isolation.leave(instance, self())
     state
   end
 

@@ -232,7 +232,7 @@ defmodule Pyre.Agent.Requests do
   end
 
   defp forget_edges(state, ids, token),
-    do: for(id <- ids, do: Waits.remove(state.instance, state.id, id, token))
+    do: Enum.each(ids, &Waits.remove(state.instance, state.id, &1, token))
 
   defp deadlock(circle) do
     Error.new(:deadlock, "this call would never be answered: #{Enum.map_join(circle, " -> ", &inspect/1)}", %{

@@ -7,6 +7,8 @@ defmodule Pyre.Agent.Restarting do
   alias Pyre.{Address, Error, Instance, Mailbox, Options}
   alias Pyre.Group.{Control, Table}
 
+  @end_ms 1_000
+
   @doc "Runs a terminated agent again, with a fresh budget; one that runs is restarted between two messages."
   @spec restart(Instance.t(), Address.id(), keyword()) :: :ok | {:error, Pyre.error()}
   def restart(instance, id, opts) do
@@ -20,6 +22,7 @@ defmodule Pyre.Agent.Restarting do
   end
 
   defp restart(instance, %{id: id} = agent, timeout, :terminated) do
+    await_end(agent)
     group = Table.parent(instance, {:agent, id})
 
     cond do
@@ -49,6 +52,8 @@ defmodule Pyre.Agent.Restarting do
   @spec delete(Instance.t(), Address.id()) :: :ok | {:error, Pyre.error()}
   def delete(instance, id) do
     with :ok <- Starter.check_id(id), {:ok, agent} <- fetch(instance, id) do
+      if agent.status == :terminated, do: await_end(agent)
+
       if Address.change_status(instance, id, :terminated, :stopping) do
         Ending.forget(instance, id, agent.handle, :delete)
         :ok
@@ -56,6 +61,19 @@ defmodule Pyre.Agent.Restarting do
         {:error,
          Error.new(:already_started, "the agent #{inspect(id)} is not terminated; Pyre.stop_agent/3 stops it")}
       end
+    end
+  end
+
+  # Its process may still be telling who waited.
+  defp await_end(%{pid: nil}), do: :ok
+
+  defp await_end(%{pid: pid}) do
+    monitor = Process.monitor(pid)
+
+    receive do
+      {:DOWN, ^monitor, :process, ^pid, _reason} -> :ok
+    after
+      @end_ms -> Process.demonitor(monitor, [:flush]) && :ok
     end
   end
 

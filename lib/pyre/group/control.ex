@@ -40,7 +40,7 @@ defmodule Pyre.Group.Control do
         )
 
     # As if it had one.
-    Starter.options!([{:group, "group"} | opts])
+    _opts = Starter.options!([{:group, "group"} | opts])
     Starter.to_name!(class)
   end
 
@@ -186,7 +186,7 @@ defmodule Pyre.Group.Control do
   @doc "Stops what is in a group, last to first, and forgets it."
   @spec stop(Instance.t(), Table.name(), keyword()) :: :ok | {:error, Pyre.error()}
   def stop(instance, name, opts) do
-    Options.validate!(:stop, opts)
+    _valid = Options.validate!(:stop, opts)
 
     with :ok <- Starter.check_id(name),
          {:ok, _row} <- Table.fetch(instance, name) do
@@ -206,7 +206,7 @@ defmodule Pyre.Group.Control do
           {:error, error} <- [stop_child(instance, child, opts)],
           do: error
 
-    terminate(instance, name)
+    _ended = terminate(instance, name)
     forget(instance, name)
     List.first(errors, :ok) |> as_result()
   end
@@ -232,14 +232,12 @@ defmodule Pyre.Group.Control do
   end
 
   defp forget(instance, name) do
-    for child <- last_to_first(instance, name) do
-      case child do
-        {:group, nested} -> forget(instance, nested)
-        {:agent, id} -> forget_agent(instance, id)
-      end
-    end
+    Enum.each(last_to_first(instance, name), fn
+      {:group, nested} -> forget(instance, nested)
+      {:agent, id} -> forget_agent(instance, id)
+    end)
 
-    Table.remove(instance, {:group, name})
+    _parent = Table.remove(instance, {:group, name})
     Table.delete(instance, name)
   end
 

@@ -30,9 +30,9 @@ defmodule Pyre.Group.Keeper do
 
   @impl GenServer
   def handle_continue(:catch_up, %{instance: instance} = state) do
-    repopulate(instance)
+    :ok = repopulate(instance)
     # What a predecessor had begun to close is closed.
-    for %{status: :failing} = row <- Table.top(instance), do: give_up(instance, row)
+    for %{status: :failing} = row <- Table.top(instance), do: close(instance, row)
     {:noreply, Enum.reduce(Table.top(instance), state, &look(&2, &1.name))}
   end
 
@@ -40,7 +40,7 @@ defmodule Pyre.Group.Keeper do
   def handle_info({:look, group}, state), do: {:noreply, look(state, group)}
 
   def handle_info(:repopulate, state) do
-    repopulate(state.instance)
+    :ok = repopulate(state.instance)
     {:noreply, state}
   end
 
@@ -59,8 +59,10 @@ defmodule Pyre.Group.Keeper do
 
   # A group that should run is among the supervisor's children, or it has failed: unless that supervisor itself is new.
   defp look(%{instance: instance} = state, group) do
-    with {:ok, children} <- Group.Supervisor.children(instance),
-         {:ok, %{status: :running, pid: pid} = row} when is_pid(pid) <- Table.fetch(instance, group) do
+    # In this order: a group that is started meanwhile is not missed among the children.
+    with {:ok, %{status: status, pid: pid} = row} when status in [:running, :stopping] and is_pid(pid) <-
+           Table.fetch(instance, group),
+         {:ok, children} <- Group.Supervisor.children(instance) do
       cond do
         pid in children -> watch(state, group, pid)
         Instance.closed?(instance) or :ets.member(instance.processes, {:empty, :groups}) -> state
@@ -77,16 +79,23 @@ defmodule Pyre.Group.Keeper do
       else: %{state | monitors: Map.put(state.monitors, Process.monitor(pid), group)}
   end
 
+  # Whoever is stopping it waits for agents that have no process any more.
+  defp failed(%{instance: instance} = state, %{status: :stopping} = row) do
+    with {:ok, %{status: :stopping, pid: pid}} when pid == row.pid <- Table.fetch(instance, row.name),
+         do: :ok = terminate_all(instance, row)
+
+    state
+  end
+
   defp failed(%{instance: instance} = state, row) do
-    if Table.change_status(instance, row.name, :running, :failing), do: give_up(instance, row)
+    if Table.fail(instance, row.name, row.pid), do: close(instance, row)
     state
   end
 
   # It is :terminated once all in it are: who starts it again then meets no agent that is still to be told.
-  defp give_up(instance, row) do
-    error = failure(row)
-    Logger.error(error.message, pyre: instance.name)
-    terminate_all(instance, row.name, row.blame && elem(row.blame, 0), error)
+  defp close(instance, row) do
+    Logger.error(failure(row).message, pyre: instance.name)
+    :ok = terminate_all(instance, row)
     Table.change_status(instance, row.name, :failing, :terminated)
   end
 
@@ -102,17 +111,18 @@ defmodule Pyre.Group.Keeper do
   defp culprit(nil), do: ""
   defp culprit({id, error}), do: ", the last one for the agent #{inspect(id)}: #{Exception.message(error)}"
 
-  defp terminate_all(instance, group, culprit, error) do
-    for child <- Table.children(instance, group) do
-      case child do
-        {:agent, id} ->
-          terminate_agent(instance, id, culprit, error)
+  defp terminate_all(instance, row),
+    do: terminate_all(instance, row.name, row.blame && elem(row.blame, 0), failure(row))
 
-        {:group, nested} ->
-          Table.put_status(instance, nested, :terminated)
-          terminate_all(instance, nested, culprit, error)
-      end
-    end
+  defp terminate_all(instance, group, culprit, error) do
+    Enum.each(Table.children(instance, group), fn
+      {:agent, id} ->
+        terminate_agent(instance, id, culprit, error)
+
+      {:group, nested} ->
+        Table.put_status(instance, nested, :terminated)
+        terminate_all(instance, nested, culprit, error)
+    end)
   end
 
   defp terminate_agent(instance, id, culprit, error) do
@@ -120,19 +130,22 @@ defmodule Pyre.Group.Keeper do
            Address.fetch(instance, id) do
       # The culprit has an error of its own.
       if id != culprit, do: Restarts.note(instance, handle, error)
-      Table.left(instance, id)
+      _note = Table.left(instance, id)
       Ending.terminated(%{instance: instance, id: id, handle: handle, class: class, stop: nil})
     end
   end
 
   # As the starter does it for agents: the mark is taken away last, and only that of this very process.
   defp repopulate(instance) do
-    for mark <- :ets.lookup(instance.processes, {:empty, :groups}) do
-      for %{status: :running, name: group, pid: pid} when is_pid(pid) <- Table.top(instance),
-          do: revive(instance, group, pid)
+    Enum.each(:ets.lookup(instance.processes, {:empty, :groups}), fn mark ->
+      running =
+        for %{status: status, pid: pid} = row when status in [:running, :stopping] and is_pid(pid) <-
+              Table.top(instance),
+            do: row
 
+      Enum.each(running, &revive(instance, &1.name, &1.pid))
       :ets.delete_object(instance.processes, mark)
-    end
+    end)
   end
 
   defp revive(instance, group, pid) do

@@ -16,13 +16,13 @@ defmodule Pyre.Group.Member do
   @doc "A new process of an agent; does nothing where that is in no group."
   @spec join(Instance.t(), Address.id()) :: :ok
   def join(instance, id) do
-    if Table.parent(instance, {:agent, id}) do
-      Process.flag(:trap_exit, true)
-
-      with {:ok, %{pid: pid}} when is_pid(pid) <- Address.fetch(instance, id), do: await_end(pid)
+    with group when group != nil <- Table.parent(instance, {:agent, id}),
+         _trapped_before = Process.flag(:trap_exit, true),
+         {:ok, %{pid: pid}} when is_pid(pid) <- Address.fetch(instance, id) do
+      await_end(pid)
+    else
+      _alone_or_first -> :ok
     end
-
-    :ok
   end
 
   # A supervisor that was killed has a successor at once, while the processes that it had are still leaving.
@@ -77,7 +77,7 @@ defmodule Pyre.Group.Member do
     Table.leave(state.instance, state.id, state.parent)
     # One that never ran is still to begin.
     if status == :running, do: Address.put_status(state.instance, state.id, :restarting)
-    cancel(state)
+    :ok = cancel(state)
     Ending.leave(state)
   end
 
@@ -86,9 +86,9 @@ defmodule Pyre.Group.Member do
   defp cancel(%{worker: nil}), do: :ok
 
   defp cancel(%{worker: {_no, worker}} = state) do
-    for message <- [state.running | state.beside],
-        message != nil,
-        do: Worker.cancel(worker, message.key, self())
+    [state.running | state.beside]
+    |> Enum.reject(&is_nil/1)
+    |> Enum.each(&Worker.cancel(worker, &1.key, self()))
   end
 
   @doc "The options by which a crash is judged. In a group only the group's intensity counts, for one that has begun at all."
@@ -111,7 +111,7 @@ defmodule Pyre.Group.Member do
   @doc "An agent's address is about to be forgotten."
   @spec forget(Instance.t(), Address.id()) :: :ok
   def forget(instance, id) do
-    Table.left(instance, id)
+    _note = Table.left(instance, id)
 
     with group when group != nil <- Table.remove(instance, {:agent, id}),
          do: Instance.notify(instance, :groups, {:forgotten, group, {:agent, id}})

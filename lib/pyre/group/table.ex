@@ -52,9 +52,11 @@ defmodule Pyre.Group.Table do
   @spec enter(Instance.t(), name(), pid()) :: {:ok, map()} | :error
   def enter(instance, name, pid) do
     case fetch(instance, name) do
-      {:ok, %{status: status} = row} when status in [:starting, :running] ->
-        :ets.update_element(instance.groups, {:group, name}, [{@pid, pid}, {@status, :running}])
+      # While a group is being stopped, who is still in it needs a process to be stopped politely.
+      {:ok, %{status: status} = row} when status in [:starting, :running, :stopping] ->
+        :ets.update_element(instance.groups, {:group, name}, {@pid, pid})
         :ets.update_counter(instance.groups, {:group, name}, {@incarnation, 1})
+        change_status(instance, name, :starting, :running)
         {:ok, row}
 
       _closed_or_gone ->
@@ -69,12 +71,21 @@ defmodule Pyre.Group.Table do
 
   @doc "Sets the status of a group that has another one; false where it has not. One of many who try succeeds."
   @spec change_status(Instance.t(), name(), status(), status()) :: boolean()
-  def change_status(instance, name, from, to) do
-    row = {{:group, name}, :"$1", :"$2", :"$3", :"$4", :"$5", from, :"$6", :"$7", :"$8"}
+  def change_status(instance, name, from, to), do: change_status(instance, name, :"$5", from, to)
+
+  @doc "The supervisor of a group has failed; false where the group has another one by now, or is not running."
+  @spec fail(Instance.t(), name(), pid()) :: boolean()
+  def fail(instance, name, pid), do: change_status(instance, name, pid, :running, :failing)
+
+  defp change_status(instance, name, pid, from, to) do
+    row = {{:group, name}, :"$1", :"$2", :"$3", :"$4", pid, from, :"$6", :"$7", :"$8"}
     key = {{:const, :group}, {:const, name}}
-    changed = {{{key}, :"$1", :"$2", :"$3", :"$4", :"$5", {:const, to}, :"$6", :"$7", :"$8"}}
+    changed = {{{key}, :"$1", :"$2", :"$3", :"$4", kept(pid), {:const, to}, :"$6", :"$7", :"$8"}}
     :ets.select_replace(instance.groups, [{row, [], [changed]}]) == 1
   end
+
+  defp kept(pid) when is_pid(pid), do: {:const, pid}
+  defp kept(variable), do: variable
 
   @doc "A terminated group that is started again: as if it were new."
   @spec reset(Instance.t(), name()) :: boolean()
@@ -109,8 +120,12 @@ defmodule Pyre.Group.Table do
   @spec remove(Instance.t(), child()) :: name() | nil
   def remove(instance, child) do
     case :ets.take(instance.groups, {:member, child}) do
-      [{_key, group, seq}] -> :ets.delete(instance.groups, {:child, group, seq}) && group
-      [] -> nil
+      [{_key, group, seq}] ->
+        :ets.delete(instance.groups, {:child, group, seq})
+        group
+
+      [] ->
+        nil
     end
   end
 

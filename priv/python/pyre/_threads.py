@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pyre._message import Message
 
-__all__ = ["MAX_THREADS", "Abandoned", "Job", "Threads"]
+__all__ = ["MAX_THREADS", "STACK_BYTES", "Abandoned", "Job", "Threads"]
 
 MAX_THREADS = 64
 # What a recursion through C takes until Python's own limit ends it: `__getattr__` needs 1 MB, a sort 4 MB. With less,
