@@ -24,7 +24,9 @@ defmodule BridgeBench do
     Logger.configure(level: :error)
     {floor, note} = floor()
     ours = Bench.start_counters(BridgeBench.Ours, @agents, [])
-    subjects = %{ours: ours, floor: floor && Bench.start_counters(BridgeBench.Floor, @agents, python: floor)}
+    # The floor has no watchdog that beats: it would be taken for stuck.
+    floor_opts = [python: floor, stall_timeout: :infinity, spare: false]
+    subjects = %{ours: ours, floor: floor && Bench.start_counters(BridgeBench.Floor, @agents, floor_opts)}
 
     try do
       for subject <- present(subjects), do: load(subject, 256, @warm_up_ms)

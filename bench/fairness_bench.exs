@@ -35,7 +35,7 @@ defmodule FairnessBench do
 
   defp scenario(scenario) do
     name = :"#{__MODULE__}#{System.unique_integer([:positive])}"
-    opts = [name: name, agents: Bench.agents(), workers: 2, stall_timeout: @stall_ms, max_mailbox: 100_000]
+    opts = [name: name, agents: Bench.troubled(), workers: 2, stall_timeout: @stall_ms, max_mailbox: 100_000]
     {:ok, supervisor} = Pyre.start_link(opts)
     Process.unlink(supervisor)
     :ok = Pyre.await_ready(name, 60_000)

@@ -178,7 +178,7 @@ defmodule RecoveryBench do
 
   defp start(opts) do
     name = :"#{__MODULE__}#{System.unique_integer([:positive])}"
-    opts = [name: name, agents: Bench.agents(), max_mailbox: 100_000, max_restarts: 1_000_000] ++ opts
+    opts = [name: name, agents: Bench.troubled(), max_mailbox: 100_000, max_restarts: 1_000_000] ++ opts
     {:ok, supervisor} = Pyre.start_link(opts)
     Process.unlink(supervisor)
     :ok = Pyre.await_ready(name, 60_000)

@@ -8,9 +8,13 @@ defmodule Bench do
   # is compared are the two halves of a pair, and what is told is the median over the pairs.
 
   @agents Path.expand("../agents", __DIR__)
+  @troubled Path.expand("../troubled", __DIR__)
 
   @doc "The directory of the benchmarks' agents."
   def agents, do: @agents
+
+  @doc "The directory of those that fail and block."
+  def troubled, do: @troubled
 
   @doc "Runs `measure` for :ours and :floor in turns. Gives `[{ours, floor}]`, one for each round."
   def alternate(rounds, measure) do

@@ -5,6 +5,7 @@ defmodule Pyre.Faults.HostileWorkerTest do
   alias Pyre.Error
 
   @moduletag :fault
+  @retried 3
 
   defp boot(worker, opts \\ []) do
     env = [{"TEST_PYTHON", python()}, {"TEST_WORKER", fixture("workers/#{worker}.py")}]
@@ -20,59 +21,38 @@ defmodule Pyre.Faults.HostileWorkerTest do
     assert Pyre.call(pyre, id, :echo, %{value: 1}) == {:ok, 1}
   end
 
-  describe "before it is ready," do
-    test "one that never becomes so is given up after :start_timeout" do
-      pyre = boot("never_ready", start_timeout: 300)
-      error = last_error(pyre)
-      assert error.kind == :worker_start
-      assert error.message =~ "did not become ready within 300 ms"
-      assert error.message =~ "still thinking"
-      assert {:error, %Error{kind: :worker_start}} = Pyre.start_agent(pyre, "Echo")
-      assert {:error, %Error{kind: :worker_start}} = Pyre.run(pyre, "math", "sqrt", [4])
-      assert {:error, %Error{kind: :worker_start}} = Pyre.await_ready(pyre, 100)
-    end
-
-    test "one that exits is started again, with back-off, and tells why" do
-      pyre = boot("exits_at_once")
-      assert {:error, %Error{kind: :worker_start} = error} = Pyre.start_agent(pyre, "Echo")
-      assert error.message =~ "exited with status 17"
-      assert error.message =~ "I have no time"
-      eventually(fn -> hd(Pyre.workers(pyre)).deaths >= 3 end)
-      assert [%{status: :failed}] = Pyre.workers(pyre)
-      assert Process.alive?(Process.whereis(pyre))
-    end
-
-    test "one that speaks another version is named so" do
-      assert last_error(boot("speaks_version_99")).message =~ "speaks version 99 of the protocol, not 1"
-    end
-
-    test "one that floods standard error is bounded, and its last words are kept" do
-      pyre = boot("floods_stderr")
-      error = last_error(pyre)
-      assert error.message =~ "status 5"
-      assert error.message =~ "the last word"
-      assert byte_size(error.message) < 100_000
-      assert byte_size(error.details.output) < 300_000
-    end
-  end
-
   describe "on the pipe," do
-    test "garbage is a protocol error" do
-      for worker <- ["sends_garbage", "sends_garbage_in_frames"] do
-        error = last_error(boot(worker))
-        assert error.message =~ "broke the protocol"
+    for {fixture, reason} <- [
+          garbage: "bytes",
+          huge_length: "bytes",
+          compressed: "80",
+          makes_an_atom: "119",
+          half_frame: "exited with status 0",
+          other_version: "speaks version 99"
+        ] do
+      test "#{fixture}: the interpreter is replaced, and the BEAM's memory and atoms stay as they were" do
+        {atoms, memory} = {:erlang.system_info(:atom_count), :erlang.memory(:total)}
+        pyre = boot_pyre!(python: fixture("workers/#{unquote(fixture)}.sh"))
+        eventually(fn -> hd(Pyre.workers(pyre)).deaths >= @retried end)
+        assert last_error(pyre).message =~ unquote(reason)
+        # Other tests run at the same time; the announced sizes are gigabytes.
+        assert :erlang.memory(:total) - memory < 500_000_000
+        assert :erlang.system_info(:atom_count) - atoms < 1_000
+        assert_raise ArgumentError, fn -> String.to_existing_atom("never_used_" <> "atom") end
       end
     end
 
-    test "half a frame is no frame" do
-      assert last_error(boot("cuts_frame_short")).message =~ "status 0"
+    test "garbage in frames of the right size is a protocol error" do
+      assert last_error(boot("sends_garbage_in_frames")).message =~ "broke the protocol"
     end
+  end
 
-    test "no atom is made" do
-      error = last_error(boot("sends_atoms"))
-      assert error.message =~ "broke the protocol"
-      assert_raise ArgumentError, fn -> String.to_existing_atom("pyre_atom_" <> "from_the_wire") end
-    end
+  test "one that floods standard error is bounded, and its last words are kept" do
+    error = last_error(boot("floods_stderr"))
+    assert error.message =~ "status 5"
+    assert error.message =~ "the last word"
+    assert byte_size(error.message) < 100_000
+    assert byte_size(error.details.output) < 300_000
   end
 
   describe "with a message," do

@@ -109,4 +109,33 @@ defmodule Pyre.Faults.LoopBlockedTest do
       20_000
     )
   end
+
+  test "what neighbours had begun: casts and idempotent calls run again, other calls are told" do
+    pyre = start_pyre!(agents: [fixture("agents"), fixture("agents/misbehaving")], stall_timeout: @stall)
+    folder = workspace()
+
+    tasks =
+      for {id, handler} <- [{"call", :go}, {"again", :go_again}] do
+        {:ok, ^id} = Pyre.start_agent(pyre, "Gatekeeper", id: id)
+        args = %{folder: folder, name: id}
+        {id, Task.async(fn -> Pyre.call(pyre, id, handler, args, timeout: 25_000) end)}
+      end
+
+    {:ok, "cast"} = Pyre.start_agent(pyre, "Gatekeeper", id: "cast")
+    :ok = Pyre.cast(pyre, "cast", :go, %{folder: folder, name: "cast"})
+    for id <- ["call", "again", "cast"], do: await_gate(folder, id)
+
+    {:ok, "bad"} = Pyre.start_agent(pyre, "InfiniteLoop", id: "bad")
+    :ok = Pyre.cast(pyre, "bad", :go)
+    for id <- ["again", "cast"], do: assert(await_gate(folder, id, 2) == ["1", "2"])
+    for id <- ["call", "again", "cast"], do: open_gate(folder, id)
+
+    results = for {id, task} <- tasks, into: %{}, do: {id, Task.await(task, 25_000)}
+    assert {:error, %Error{kind: :worker_down, details: %{begun: true}}} = results["call"]
+    assert results["again"] == {:ok, 2}
+    assert Pyre.call(pyre, "cast", :passed, %{}, timeout: 20_000) == {:ok, [["cast", 2]]}
+    assert Pyre.call(pyre, "call", :passed, %{}, timeout: 20_000) == {:ok, []}
+    # They were many, but the one on the loop is certain.
+    for id <- ["call", "again", "cast"], do: assert({:ok, %{quarantine: %{strikes: 0}}} = Pyre.info(pyre, id))
+  end
 end
