@@ -5,6 +5,7 @@ defmodule Pyre.Chaos do
   # Uses the public API as anybody does; only the monkey reaches behind it.
 
   alias Pyre.Chaos.{Ledger, Load, Monkey}
+  alias Pyre.Patience
 
   @stall_ms 500
   @call_ms 15_000
@@ -94,7 +95,7 @@ defmodule Pyre.Chaos do
     # By then all code is loaded, which makes atoms.
     atoms =
       Task.async(fn ->
-        true = pause(500 * options.seconds)
+        Patience.pause(500 * options.seconds)
         :erlang.system_info(:atom_count)
       end)
 
@@ -138,22 +139,13 @@ defmodule Pyre.Chaos do
     cond do
       waiting + timers == 0 -> true
       now() > limit -> false
-      pause(@look_ms) -> await_quiet(name, limit)
-    end
-  end
-
-  @doc "Waits; nothing is waited for."
-  @spec pause(non_neg_integer()) :: true
-  def pause(ms) do
-    receive do
-    after
-      ms -> true
+      Patience.pause(@look_ms) == :ok -> await_quiet(name, limit)
     end
   end
 
   defp peak(most, until) do
     most = max(most, :erlang.memory(:total))
-    if not over?(until) and pause(@sample_ms), do: peak(most, until), else: most
+    if not over?(until) and Patience.pause(@sample_ms) == :ok, do: peak(most, until), else: most
   end
 
   defp atom_growth(grown) when grown <= @allowed_atoms, do: []

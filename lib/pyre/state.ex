@@ -7,7 +7,7 @@ defmodule Pyre.State do
 
   use GenServer
 
-  alias Pyre.Instance
+  alias Pyre.{Instance, Patience}
 
   @directory_mode 0o700
   @remove_attempts 100
@@ -40,15 +40,8 @@ defmodule Pyre.State do
     _removed = File.rm_rf(directory)
 
     if attempts > 1 and File.exists?(directory) do
-      pause()
+      Patience.pause(@pause_ms)
       remove(directory, attempts - 1)
-    end
-  end
-
-  defp pause do
-    receive do
-    after
-      @pause_ms -> :ok
     end
   end
 
