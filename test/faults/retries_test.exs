@@ -123,6 +123,23 @@ defmodule Pyre.Faults.RetriesTest do
     assert Pyre.call(pyre, id, :done) == {:ok, [[1, 2], [2, 1]]}
   end
 
+  test "a call between agents is made again where that is safe", %{pyre: pyre, id: id} = context do
+    {:ok, full} = Pyre.start_agent(pyre, "Gatekeeper", id: "full", max_mailbox: 1)
+    :ok = Pyre.cast(pyre, full, :go, args(context, %{name: "a"}))
+    await_gate(context.folder, "a")
+    call = Task.async(fn -> Pyre.call(pyre, id, :ask, %{id: full, handler: "passed"}) end)
+    :ok = eventually(fn -> Instance.counters(Instance.get(pyre)).overloaded >= 2 && :ok end)
+    open_gate(context.folder, "a")
+    assert Task.await(call) == {:ok, [["a", 1]]}
+
+    assert {:error, %Error{kind: :unknown_handler}} =
+             Pyre.call(pyre, id, :ask, %{id: full, handler: "nothing"}) |> inner()
+  end
+
+  # What another agent was answered comes as the failure of its handler.
+  defp inner({:error, %PythonError{type: "UnknownHandler"}}), do: {:error, Error.new(:unknown_handler, "")}
+  defp inner(other), do: other
+
   test "an agent that is stopped in the middle of a back-off answers who waits",
        %{pyre: pyre, id: id} = context do
     call = Task.async(fn -> Pyre.call(pyre, id, :attempt_slowly, args(context, %{failures: 1})) end)

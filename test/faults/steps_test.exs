@@ -36,6 +36,11 @@ defmodule Pyre.Faults.StepsTest do
     assert gate(context.folder, "charge") == ["1", "2"]
   end
 
+  test "a hook has no message whose steps could be kept", %{pyre: pyre} do
+    assert {:error, %{message: message}} = Pyre.start_agent(pyre, "HastyTrier", max_restarts: 0)
+    assert message =~ "on_start is run anew each time"
+  end
+
   test "an interpreter killed between two steps: the first is not done again",
        %{pyre: pyre, id: id} = context do
     :ok = Pyre.cast(pyre, id, :pay, args(context, %{gate: "between"}))

@@ -97,6 +97,13 @@ defmodule Pyre.Agent.Requests do
     state
   end
 
+  # Nobody would ever take the result of a hook's step out again: there is no message that ends.
+  def make(state, {_handle, hook, _seq}, origin, {Wire.verb_step(), _target, _name, _body, _timeout_ms})
+      when is_atom(hook) do
+    answer(origin, 1, Error.new(:invalid_args, "#{hook} is run anew each time: ctx.step is for messages"))
+    state
+  end
+
   def make(state, key, origin, {Wire.verb_step(), _target, name, <<>>, _timeout_ms}) do
     answer(origin, 0, Steps.fetch(state.instance, key, name))
     state

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-from time import monotonic_ns
+from time import monotonic_ns, sleep
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pyre import _wire, errors
@@ -83,6 +83,7 @@ class Dispatcher:
         self.watched: Callable[[Message], None] | None = None
         self.note: Callable[..., None] = _ignore
         self.pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self.sleep: Callable[[float], None] = sleep
         self._classes = catalogue.classes
         self._unusable: dict[int, tuple[int, bytes]] = {}
         self._offset_ns = 0

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pyre._dispatch import Dispatcher
     from pyre._handlers import HandlerSpec
     from pyre._requests import Request
+    from pyre.retry import Retry
 
 __all__ = ["CURRENT", "FunctionRun", "Message"]
 
@@ -252,8 +253,12 @@ class Message:
         """Tell which exceptions are expected refusals."""
         return self.spec.options.raises
 
+    def retry(self) -> Retry | None:
+        """Tell which failures are worth another attempt."""
+        return self.spec.options.retry
+
     def _next_attempt(self, exc: BaseException) -> tuple[int, int] | None:
-        retry = self.spec.options.retry if self.spec is not None else None
+        retry = self.retry()
         if retry is None or not retry.wants(exc, self.attempt, self.raises()):
             return None
         return math.ceil(retry.delay(self.attempt) * 1000), int(retry.hold)
@@ -471,6 +476,10 @@ class FunctionRun(Message):
     def raises(self) -> tuple[type[BaseException], ...]:
         """Expect none; it may have failed before the function was found."""
         return ()
+
+    def retry(self) -> Retry | None:
+        """Run it once."""
+        return None
 
     @property
     def agent_id(self) -> str:

@@ -6,7 +6,6 @@ Both are begun when they are awaited, or, in a plain `def` handler's thread, wai
 from __future__ import annotations
 
 import inspect
-import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pyre import _body, _wire, errors
@@ -119,7 +118,7 @@ class RetriedCall:
                 seconds = self._pause(exc, attempt)
                 if seconds is None:
                     raise
-            time.sleep(seconds)
+            self._message.dispatcher.sleep(seconds)
             attempt += 1
 
     def _ask(self) -> Request[Any]:

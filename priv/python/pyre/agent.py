@@ -78,8 +78,8 @@ def handler(function: F | None = None, /, **options: Any) -> F | Callable[[F], F
     """Mark a method as a handler: what callers may name.
 
     `readonly` promises that the state stays as it is, `interleave` lets it run beside others on a read-only copy of
-    what was committed last, `idempotent` allows a second run after a crash, `raises` lists expected refusals, `retry` says which failures are worth
-    another attempt.
+    what was committed last, `idempotent` allows a second run after a crash, `raises` lists expected refusals,
+    `retry` says which failures are worth another attempt.
     """
     if function is not None:
         return _marked(function, HandlerOptions())

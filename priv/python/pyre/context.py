@@ -73,7 +73,7 @@ class Context:
     @overload
     def call(
         self,
-        id: str,  # noqa: A002
+        id: str,
         handler: str,
         /,
         *,
@@ -86,7 +86,7 @@ class Context:
     @overload
     def call(
         self,
-        id: str,  # noqa: A002
+        id: str,
         handler: str,
         /,
         *,
@@ -105,12 +105,12 @@ class Context:
         timeout: float | None = None,
         args: Mapping[str, Any] | None = None,
         retry: Retry | None = None,
-        **named: Any,  # noqa: ANN401
+        **named: Any,
     ) -> Request[Any] | RetriedCall:
         """Ask another agent, and await its answer. Names that collide with ours go into `args`.
 
-        With `retry` it is asked again after an error that is safe to retry (`PyreError.retryable`), within the deadline.
-        The call is then made when it is awaited.
+        With `retry` it is made when it is awaited, and again after an error that is safe to retry
+        (`PyreError.retryable`), within the deadline.
         """
         envelope = (_wire.VERB_CALL, _id(id), handler.encode(), _packed(args, named), _milliseconds(timeout))
         if retry is not None:
@@ -118,14 +118,22 @@ class Context:
         return self._message.request(envelope, _body.unpack)
 
     @overload
-    def step(self, name: str, function: Callable[..., Awaitable[T]], /, *args: Any, key: str | None = None) -> Step[T]: ...  # noqa: ANN401
+    def step(
+        self,
+        name: str,
+        function: Callable[..., Awaitable[T]],
+        /,
+        *args: Any,  # noqa: ANN401
+        key: str | None = None,
+    ) -> Step[T]: ...
 
     @overload
     def step(self, name: str, function: Callable[..., T], /, *args: Any, key: str | None = None) -> Step[T]: ...  # noqa: ANN401
 
-    def step(self, name: str, function: Callable[..., Any], /, *args: Any, key: str | None = None) -> Step[Any]:  # noqa: ANN401
-        """Do something once for this message, however often the message is run: `await` it, or `.wait()` in a `def` handler.
+    def step(self, name: str, function: Callable[..., Any], /, *args: Any, key: str | None = None) -> Step[Any]:
+        """Do something once for this message, however often the message is run.
 
+        `await` it, or `.wait()` for it in a `def` handler.
         The result is recorded, and given instead when the message is run again, by a retry or after the death of its
         interpreter. It must be able to travel, like a reply. A step that raises is not recorded. `key` tells several
         uses of one name apart.

@@ -3,7 +3,8 @@
     @handler(retry=Retry(attempts=5, on=(TimeoutError, ConnectionError)))
     async def fetch(self, ctx: Context, url: str) -> str: ...
 
-The BEAM holds the wait between two attempts: neither the end of the interpreter nor that of the agent's process ends it.
+The BEAM holds the wait between two attempts: neither the end of the interpreter nor that of the agent's process ends
+it.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ MAX_SECONDS = 86_400.0
 class Retry:
     """How a message that failed is run again: with the same id, the next `ctx.attempt`, and the committed state.
 
-    `attempts` counts the first one too. The wait before attempt n + 1 is `base` seconds, doubled n - 1 times where `backoff` is
-    "exponential", and `max` at most; `jitter` takes up to a half of it away. `on` and `unless` say which exceptions are
-    worth it; an expected refusal (`Reject`, or one of `raises=`) is so only where `on` names it. Other messages run
-    meanwhile, unless `hold` keeps them waiting, and in order.
+    `attempts` counts the first one too. The wait before attempt n + 1 is `base` seconds; where `backoff` is
+    "exponential", doubled n - 1 times, and `max` at most. `jitter` takes up to a half of it away. `on` and `unless`
+    say which exceptions are worth it; an expected refusal (`Reject`, or one of `raises=`) is so only where `on` names
+    it. Other messages run meanwhile, unless `hold` keeps them waiting, and in order.
     """
 
     attempts: int = 5
@@ -48,20 +49,22 @@ class Retry:
         for name in ("on", "unless"):
             kinds = getattr(self, name)
             object.__setattr__(self, name, _exceptions(name, kinds if isinstance(kinds, tuple) else (kinds,)))
-        if not isinstance(self.attempts, int) or self.attempts < 1:
-            raise ValueError(f"expected attempts to be an integer of at least 1, got {self.attempts!r}")
+        if self.attempts < 1:
+            raise ValueError(f"expected attempts to be at least 1, got {self.attempts!r}")
         if self.backoff not in {"exponential", "constant"}:
             raise ValueError(f"expected backoff to be 'exponential' or 'constant', got {self.backoff!r}")
         for name in ("base", "max"):
             seconds = getattr(self, name)
             if not (isinstance(seconds, int | float) and math.isfinite(seconds) and 0 < seconds <= MAX_SECONDS):
-                raise ValueError(f"expected {name} to be more than 0 and at most {MAX_SECONDS:.0f} seconds, got {seconds!r}")
-        if self.max < self.base:
+                raise ValueError(
+                    f"expected {name} to be more than 0 and at most {MAX_SECONDS:.0f} seconds, got {seconds!r}"
+                )
+        if self.backoff == "exponential" and self.max < self.base:
             raise ValueError(f"expected max to be at least base, got max={self.max!r} and base={self.base!r}")
 
     def wants(self, exc: BaseException, attempt: int, refusals: tuple[type[BaseException], ...] = ()) -> bool:
         """Tell whether an attempt that ended with this exception is followed by another."""
-        if attempt >= self.attempts or isinstance(exc, self.unless):  # type: ignore[arg-type]
+        if attempt >= self.attempts or isinstance(exc, self.unless):
             return False
         on: tuple[type[BaseException], ...] = self.on  # type: ignore[assignment]
         if isinstance(exc, (errors.Reject, *refusals)):
@@ -70,8 +73,8 @@ class Retry:
 
     def delay(self, attempt: int) -> float:
         """Choose the seconds between the end of an attempt and the beginning of the next."""
-        doubled = self.base * 2.0 ** min(attempt - 1, 64) if self.backoff == "exponential" else self.base
-        seconds = min(doubled, self.max)
+        doublings = min(attempt - 1, 64) if self.backoff == "exponential" else 0
+        seconds = min(self.base * 2.0**doublings, max(self.max, self.base))
         return seconds * random.uniform(0.5, 1.0) if self.jitter else seconds  # noqa: S311  # no secret
 
 
