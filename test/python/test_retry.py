@@ -19,7 +19,7 @@ class Till(Agent):
     class State:
         """What was taken, and in which attempt."""
 
-        taken: list[list[int]]
+        taken: list[list[int]] = []  # noqa: RUF012  # a State, which copies it
 
     @handler(retry=PLAIN)
     async def take(self, ctx: Context, amount: int, failures: int = 0) -> int:
