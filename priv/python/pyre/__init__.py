@@ -6,5 +6,6 @@ from pyre import errors
 from pyre.agent import Address, Agent, handler, resource
 from pyre.context import Context
 from pyre.errors import Reject
+from pyre.retry import Retry
 
-__all__ = ["Address", "Agent", "Context", "Reject", "errors", "handler", "resource"]
+__all__ = ["Address", "Agent", "Context", "Reject", "Retry", "errors", "handler", "resource"]

@@ -48,6 +48,7 @@ __all__ = [
     "STATUS_FAILED",
     "STATUS_REFUSED",
     "STATUS_REJECTED",
+    "STATUS_RETRY",
     "STATUS_UNUSABLE",
     "VERB_CALL",
     "VERB_CAST",
@@ -56,6 +57,7 @@ __all__ = [
     "VERB_GROUP",
     "VERB_MONITOR",
     "VERB_SPAWN",
+    "VERB_STEP",
     "VERB_STOP",
     "VERSION",
 ]
@@ -95,6 +97,7 @@ STATUS_EVICTED: Final = 3
 STATUS_REJECTED: Final = 4
 STATUS_CANCELLED: Final = 5
 STATUS_UNUSABLE: Final = 6
+STATUS_RETRY: Final = 7
 
 # RESULT's status
 RESULT_DONE: Final = 0
@@ -109,6 +112,7 @@ VERB_COMMIT: Final = 5
 VERB_GROUP: Final = 6
 VERB_MONITOR: Final = 7
 VERB_DEMONITOR: Final = 8
+VERB_STEP: Final = 9
 
 # what rides with a commit
 EFFECT_TIMER: Final = 1

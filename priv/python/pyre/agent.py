@@ -8,6 +8,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
 
 from pyre._activations import Activation
+from pyre.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,6 +55,7 @@ class HandlerOptions(NamedTuple):
     idempotent: bool = False
     raises: tuple[type[BaseException], ...] = ()
     name: str | None = None
+    retry: Retry | None = None
 
 
 @overload
@@ -68,6 +70,7 @@ def handler(
     idempotent: bool = False,
     raises: type[BaseException] | tuple[type[BaseException], ...] = (),
     name: str | None = None,
+    retry: Retry | None = None,
 ) -> Callable[[F], F]: ...
 
 
@@ -75,11 +78,15 @@ def handler(function: F | None = None, /, **options: Any) -> F | Callable[[F], F
     """Mark a method as a handler: what callers may name.
 
     `readonly` promises that the state stays as it is, `interleave` lets it run beside others on a read-only copy of
-    what was committed last, `idempotent` allows a second run after a crash, `raises` lists expected refusals.
+    what was committed last, `idempotent` allows a second run after a crash, `raises` lists expected refusals,
+    `retry` says which failures are worth another attempt.
     """
     if function is not None:
         return _marked(function, HandlerOptions())
     raises = options.pop("raises", ())
+    retry = options.get("retry")
+    if retry is not None and not isinstance(retry, Retry):
+        raise TypeError(f"expected retry to be a Retry, got {retry!r:.100}")
     chosen = HandlerOptions(raises=raises if isinstance(raises, tuple) else (raises,), **options)
     return lambda function: _marked(function, chosen)
 

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import math
-import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import structlog
 
 from pyre import _body, _wire, errors
 from pyre._convert import pack
+from pyre._steps import RetriedCall, Step
 from pyre.agent import Address, Agent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from pyre._message import Message
     from pyre._requests import Request
+    from pyre.retry import Retry
 
 __all__ = ["Context"]
 
 MIN_DELAY_SECONDS = 0.01
 
+T = TypeVar("T")
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 
 
@@ -61,13 +63,38 @@ class Context:
 
     def remaining(self) -> float | None:
         """Tell the seconds that are left until the deadline, None where there is none."""
-        deadline = self.deadline
-        return None if deadline is None else max(0.0, deadline - time.monotonic())
+        return self._message.remaining()
 
     @property
     def log(self) -> Any:  # noqa: ANN401
         """A structlog logger that knows the agent, its class, the handler and the message."""
         return structlog.get_logger().bind(**self._message.labels())
+
+    @overload
+    def call(
+        self,
+        id: str,
+        handler: str,
+        /,
+        *,
+        timeout: float | None = None,
+        args: Mapping[str, Any] | None = None,
+        retry: None = None,
+        **named: Any,  # noqa: ANN401
+    ) -> Request[Any]: ...
+
+    @overload
+    def call(
+        self,
+        id: str,
+        handler: str,
+        /,
+        *,
+        timeout: float | None = None,
+        args: Mapping[str, Any] | None = None,
+        retry: Retry,
+        **named: Any,  # noqa: ANN401
+    ) -> RetriedCall: ...
 
     def call(
         self,
@@ -77,11 +104,41 @@ class Context:
         *,
         timeout: float | None = None,
         args: Mapping[str, Any] | None = None,
-        **named: Any,  # noqa: ANN401
-    ) -> Request[Any]:
-        """Ask another agent, and await its answer. Names that collide with ours go into `args`."""
+        retry: Retry | None = None,
+        **named: Any,
+    ) -> Request[Any] | RetriedCall:
+        """Ask another agent, and await its answer. Names that collide with ours go into `args`.
+
+        With `retry` it is made when it is awaited, and again after an error that is safe to retry
+        (`PyreError.retryable`), within the deadline.
+        """
         envelope = (_wire.VERB_CALL, _id(id), handler.encode(), _packed(args, named), _milliseconds(timeout))
+        if retry is not None:
+            return RetriedCall(self._message, envelope, retry)
         return self._message.request(envelope, _body.unpack)
+
+    @overload
+    def step(
+        self,
+        name: str,
+        function: Callable[..., Awaitable[T]],
+        /,
+        *args: Any,  # noqa: ANN401
+        key: str | None = None,
+    ) -> Step[T]: ...
+
+    @overload
+    def step(self, name: str, function: Callable[..., T], /, *args: Any, key: str | None = None) -> Step[T]: ...  # noqa: ANN401
+
+    def step(self, name: str, function: Callable[..., Any], /, *args: Any, key: str | None = None) -> Step[Any]:
+        """Do something once for this message, however often the message is run.
+
+        `await` it, or `.wait()` for it in a `def` handler.
+        The result is recorded, and given instead when the message is run again, by a retry or after the death of its
+        interpreter. It must be able to travel, like a reply. A step that raises is not recorded. `key` tells several
+        uses of one name apart.
+        """
+        return Step(self._message, name if key is None else f"{name}:{key}", function, args)
 
     def cast(
         self,

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyre import _body, _recorder, _wire, errors
 from pyre._convert import dump
 from pyre._discovery import find_resources
-from pyre._dispatch import Dispatcher
+from pyre._dispatch import GONE, Dispatcher
 from pyre._failure import failure_body, own_body, rejection_body
 from pyre._handlers import AgentClass, compile_agent
 from pyre._resources import opens_type
@@ -39,7 +39,6 @@ __all__ = ["RunningAgent", "Sent", "run"]
 
 CALL_SECONDS = 5.0
 HANDLE = 1
-GONE = {_wire.STATUS_FAILED, _wire.STATUS_REJECTED, _wire.STATUS_CANCELLED, _wire.STATUS_UNUSABLE}
 
 
 class Sent(NamedTuple):
@@ -57,6 +56,25 @@ class _Timer(NamedTuple):
     key: bytes
     handler: bytes
     args: bytes
+
+
+class _Given(NamedTuple):
+    """A message, in one of its attempts."""
+
+    kind: int
+    handler: bytes
+    args: bytes
+    id: int
+    attempt: int = 1
+
+
+class _Attempt(NamedTuple):
+    """A message that waits for its next attempt; `hold` keeps others waiting until then."""
+
+    due: float
+    order: int
+    hold: bool
+    message: _Given
 
 
 @dataclass(slots=True)
@@ -107,10 +125,15 @@ class RunningAgent:
         self._numbers = itertools.count(1)
         self._orders = itertools.count(1)
         self._timers: list[_Timer] = []
+        self._attempts: list[_Attempt] = []
+        self._ids: dict[int, int] = {}
+        self._steps: dict[tuple[int, str], bytes] = {}
         self._waiting: dict[int, asyncio.Future[tuple[Any, ...]]] = {}
         self._loop = asyncio.new_event_loop()
         self._dispatcher = Dispatcher(self._loop, self._receive, _recorder.blank(), catalogue, {})
         self._dispatcher.set_clock(0)
+        self._dispatcher.pause = self._pause
+        self._dispatcher.sleep = self._sleep
 
     def __enter__(self) -> Self:
         """Start the agent; raises what its start arguments or `on_start` raise."""
@@ -127,7 +150,7 @@ class RunningAgent:
         """Stop the agent, and close what it opened."""
         try:
             if self._holds and self._kind.on_stop is not None:
-                self._answer_of(self._deliver(_wire.KIND_ON_STOP, b"", b""))
+                self._hook(_wire.KIND_ON_STOP)
         finally:
             self._close()
 
@@ -142,12 +165,23 @@ class RunningAgent:
         return [(timer.due - self.now, timer.handler.decode()) for timer in sorted(self._timers)]
 
     def call(self, handler: str, /, *, args: Mapping[str, Any] | None = None, **named: Any) -> Any:  # noqa: ANN401
-        """Call a handler as another agent would; gives its reply, or raises what the caller would see."""
-        body = _body.pack(dump({**(args or {}), **named}))
-        return self._answer_of(self._message(_wire.KIND_CALL, handler.encode(), body))
+        """Call a handler as another agent would; gives its reply, or raises what the caller would see.
+
+        Where it is tried again, time passes by itself.
+        """
+        message = self._new(_wire.KIND_CALL, handler.encode(), _body.pack(dump({**(args or {}), **named})))
+        while (done := self._run(message))[0] == _wire.STATUS_RETRY:
+            self._holds = False
+            delay_ms, hold = done[3][0]
+            if hold:
+                self.now += delay_ms / 1000
+            else:
+                self.advance(delay_ms / 1000)
+            message = message._replace(attempt=message.attempt + 1)
+        return self._answer_of(done, message)
 
     def cast(self, handler: str, /, *, args: Mapping[str, Any] | None = None, **named: Any) -> None:  # noqa: ANN401
-        """Send a message that nobody waits for; what goes wrong is added to `failures`."""
+        """Send a message that nobody waits for; what goes wrong in its last attempt is added to `failures`."""
         self._send(_wire.KIND_CAST, handler.encode(), _body.pack(dump({**(args or {}), **named})))
 
     def down(self, id: str, reason: errors.PyreError | None = None) -> None:  # noqa: A002
@@ -156,13 +190,17 @@ class RunningAgent:
         self._send(_wire.KIND_ON_DOWN, b"on_down", _body.pack({"id": id, "reason": body}))
 
     def advance(self, seconds: float) -> None:
-        """Let time pass for `ctx.after`: what is due by then is handled, in order."""
+        """Let time pass for `ctx.after` and for what is to be tried again: what is due by then is handled, in order."""
         until = self.now + seconds
-        while self._timers and self._timers[0].due <= until:
-            timer = heapq.heappop(self._timers)
-            self.now = timer.due
-            self._send(_wire.KIND_TIMER, timer.handler, timer.args)
-        self.now = until
+        while (event := self._next_event()) is not None and event.due <= until:
+            self.now = max(self.now, event.due)
+            if isinstance(event, _Attempt):
+                self._attempts.remove(event)
+                self._try(event.message)
+            else:
+                self._timers.remove(event)
+                self._send(_wire.KIND_TIMER, event.handler, event.args)
+        self.now = max(self.now, until)
 
     def restart(self) -> None:
         """Restart the agent: a new activation from the committed state, and `on_start` again."""
@@ -170,10 +208,25 @@ class RunningAgent:
 
     # --- The BEAM's part ---
 
+    def _next_event(self) -> _Attempt | _Timer | None:
+        held = [attempt for attempt in self._attempts if attempt.hold]
+        events: list[_Attempt | _Timer] = [*held] or [*self._timers, *self._attempts]
+        return min(events, key=lambda event: (event.due, event.order), default=None)
+
+    async def _pause(self, seconds: float) -> None:
+        self._sleep(seconds)
+
+    def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+
     def _start(self) -> None:
         self._activate()
         # Also without `on_start`: a start argument that doesn't fit shows here, and the state is committed.
-        self._answer_of(self._deliver(_wire.KIND_ON_START, b"", b""))
+        self._hook(_wire.KIND_ON_START)
+
+    def _hook(self, kind: int) -> None:
+        message = _Given(kind, b"", b"", next(self._numbers))
+        self._answer_of(self._deliver(message), message)
 
     def _activate(self) -> None:
         self._failed = False
@@ -186,22 +239,42 @@ class RunningAgent:
         self._dispatcher.apply([envelope])
 
     def _send(self, kind: int, handler: bytes, args: bytes) -> None:
+        self._try(self._new(kind, handler, args))
+
+    def _new(self, kind: int, handler: bytes, args: bytes) -> _Given:
+        # Whoever sends a message now waits until those that are held have ended.
+        while any(attempt.hold for attempt in self._attempts):
+            self.advance(max(0.0, min(attempt.due for attempt in self._attempts if attempt.hold) - self.now))
+        return _Given(kind, handler, args, next(self._numbers))
+
+    def _try(self, message: _Given) -> None:
         try:
-            self._answer_of(self._message(kind, handler, args))
+            done = self._run(message)
+            if done[0] != _wire.STATUS_RETRY:
+                self._answer_of(done, message)
+                return
         except errors.PyreError as exc:
             self.failures.append(exc)
+            return
+        self._holds = False
+        delay_ms, hold = done[3][0]
+        again = message._replace(attempt=message.attempt + 1)
+        self._attempts.append(_Attempt(self.now + delay_ms / 1000, next(self._orders), bool(hold), again))
 
-    def _message(self, kind: int, handler: bytes, args: bytes) -> tuple[Any, ...]:
+    def _run(self, message: _Given) -> tuple[Any, ...]:
         if self._failed:
             self._start()
         elif not self._holds:
             self._activate()
-        return self._deliver(kind, handler, args)
+        return self._deliver(message)
 
-    def _deliver(self, kind: int, handler: bytes, args: bytes) -> tuple[Any, ...]:
+    def _deliver(self, message: _Given) -> tuple[Any, ...]:
+        kind, handler, args, id_, attempt = message
         number = next(self._numbers)
+        self._ids[number] = id_
         done = self._waiting[number] = self._loop.create_future()
-        self._apply(_wire.OP_DELIVER, number, HANDLE, self._epoch, kind, handler, args, 0, number)
+        extra: Any = id_ if attempt == 1 else (id_, attempt, 0, [], 0, b"", b"")
+        self._apply(_wire.OP_DELIVER, number, HANDLE, self._epoch, kind, handler, args, 0, extra)
         try:
             return self._loop.run_until_complete(asyncio.wait_for(asyncio.shield(done), CALL_SECONDS))
         except TimeoutError:
@@ -211,7 +284,8 @@ class RunningAgent:
             text = f"{handler.decode() or 'a hook'} didn't end within {CALL_SECONDS:g} s"
             raise errors.CallTimeout(text, {"committed": False}) from None
 
-    def _answer_of(self, done: tuple[Any, ...]) -> Any:  # noqa: ANN401
+    def _answer_of(self, done: tuple[Any, ...], message: _Given) -> Any:  # noqa: ANN401
+        self._steps = {step: result for step, result in self._steps.items() if step[0] != message.id}
         status, body, state, effects = done
         if status != _wire.STATUS_DONE:
             self._holds = status not in GONE
@@ -231,10 +305,24 @@ class RunningAgent:
     def _receive(self, envelope: tuple[Any, ...]) -> None:
         if envelope[0] == _wire.OP_DONE:
             _, number, *rest = envelope
+            self._ids.pop(number)
             self._waiting.pop(number).set_result(tuple(rest))
         elif envelope[0] == _wire.OP_REQUEST:
             # In a context of its own, or the peer's tasks would belong to the agent's message.
-            self._loop.call_soon(self._begin_request, envelope, context=contextvars.Context())
+            _, number, ref, verb, *asked = envelope
+            if verb == _wire.VERB_STEP:
+                self._loop.call_soon(self._answer_step, self._ids[number], ref, *asked, context=contextvars.Context())
+            else:
+                self._loop.call_soon(self._begin_request, envelope, context=contextvars.Context())
+
+    def _answer_step(self, id_: int, ref: int, _target: bytes, name: bytes, body: bytes, _timeout_ms: int) -> None:
+        step = (id_, name.decode())
+        if body:
+            self._steps.setdefault(step, body)
+            answer: Any = None
+        else:
+            answer = [_body.unpack(self._steps[step])] if step in self._steps else []
+        self._apply(_wire.OP_RESULT, ref, _wire.RESULT_DONE, _body.pack(dump(answer)))
 
     def _begin_request(self, envelope: tuple[Any, ...]) -> None:
         self._loop.create_task(self._serve(*envelope[2:]))
