@@ -59,9 +59,12 @@ defmodule Pyre.Wire do
     verb_group: 6,
     verb_monitor: 7,
     verb_demonitor: 8,
+    verb_timers: 9,
 
     # what rides with a commit
     effect_timer: 1,
+    effect_cancel_timer: 2,
+    effect_schedule: 3,
 
     # how the interpreter ended
     exit_closed: 0,

@@ -7,7 +7,7 @@ defmodule Pyre.Agent.Requests do
   require Pyre.Wire, as: Wire
 
   alias Pyre.Agent.{Commits, Spawning, Starter, Stopping, Waits}
-  alias Pyre.{Classes, Error, Group, Instance, Mailbox, Monitors, Worker}
+  alias Pyre.{Classes, Error, Group, Instance, Mailbox, Monitors, Timers, Worker}
   alias Pyre.Wire.{Body, MsgPack}
 
   @typep origin :: {worker :: pid(), ref :: non_neg_integer()}
@@ -94,6 +94,12 @@ defmodule Pyre.Agent.Requests do
   def make(state, _key, origin, {Wire.verb_demonitor(), id, _name, _body, _timeout_ms}) do
     Monitors.unwatch_for(state.instance, state.handle, id)
     answer(origin, 0, @nothing)
+    state
+  end
+
+  def make(state, _key, origin, {Wire.verb_timers(), _target, _name, _body, _timeout_ms}) do
+    {:ok, body} = state.instance |> Timers.list(state.handle) |> MsgPack.encode()
+    answer(origin, 0, body)
     state
   end
 
