@@ -22,6 +22,9 @@ defmodule Pyre.Timers do
   # A timer of the VM's can't be armed for more than 49 days; a day is enough to look again.
   @longest_ms 86_400_000
   @retry_ms 100
+  # How often the wall's clock is looked at, and how far it may be off before timers are planned anew.
+  @look_ms 30_000
+  @drift_ms 100
 
   @typep agent :: {Address.id(), handle :: pos_integer()}
 
@@ -54,10 +57,16 @@ defmodule Pyre.Timers do
   end
 
   defp plan(instance, owner, id, {schedule, handler, args}) do
-    planned = Schedule.first(schedule, clocks())
-    due = {Schedule.due(schedule, planned, clocks()), Instance.unique(instance)}
-    insert(instance, {due, owner, id, handler, args, schedule, planned, nil})
-    notify_if_first(instance, due)
+    clocks = {Instance.now_ms(), wall()}
+
+    with planned when planned != nil <- Schedule.first(schedule, clocks) do
+      due = {Schedule.due(schedule, planned, clocks), Instance.unique(instance)}
+      insert(instance, {due, owner, id, handler, args, schedule, planned, nil})
+      notify_if_first(instance, due)
+    end
+
+    if Schedule.wall?(schedule), do: Instance.notify(instance, :timers, :watch)
+    :ok
   end
 
   @doc "Sets the timers that the agent's class declares, and that it doesn't have yet."
@@ -148,7 +157,9 @@ defmodule Pyre.Timers do
     instance = Instance.fetch!(name)
     Instance.register(instance, :timers)
     release_all(instance)
-    {:ok, arm(%{instance: instance, timer: nil})}
+    _monitor = :erlang.monitor(:time_offset, :clock_service)
+    state = %{instance: instance, timer: nil, wall: &wall/0, ahead: nil, watching?: false}
+    {:ok, %{state | ahead: ahead(state)} |> watch_if_needed() |> arm()}
   end
 
   @impl GenServer
@@ -160,13 +171,21 @@ defmodule Pyre.Timers do
     {:noreply, fire(state)}
   end
 
+  def handle_info(:watch, state), do: {:noreply, watch(state)}
+
+  def handle_info(:look, state),
+    do: {:noreply, %{state | watching?: false} |> watch() |> look_at_clock() |> fire()}
+
+  def handle_info({:CHANGE, _monitor, :time_offset, :clock_service, _offset}, state),
+    do: {:noreply, state |> look_at_clock() |> fire()}
+
   ## Firing
 
   defp fire(%{instance: instance} = state) do
     with {due_ms, _unique} = due when is_integer(due_ms) <- :ets.first(instance.timers),
          true <- due_ms <= Instance.now_ms(),
          [row] <- :ets.lookup(instance.timers, due) do
-      put(instance, row)
+      put(state, row)
       fire(state)
     else
       _none_due -> arm(state)
@@ -174,7 +193,7 @@ defmodule Pyre.Timers do
   end
 
   # The message is in the mailbox before the row is gone: a crash in between fires twice rather than never.
-  defp put(instance, {due, owner, id, handler, args}) do
+  defp put(%{instance: instance}, {due, owner, id, handler, args}) do
     :ets.delete_object(instance.timer_index, {owner, due})
 
     case send_message(instance, owner, id, handler, args) do
@@ -197,38 +216,42 @@ defmodule Pyre.Timers do
     :ets.delete(instance.timers, due)
   end
 
-  defp put(instance, {due, owner, _id, _handler, _args, schedule, _planned, last} = row) do
+  defp put(%{instance: instance} = state, {due, owner, _id, _handler, _args, schedule, planned, last} = row) do
     cond do
       # Taken back meanwhile, or left over by a predecessor that was killed.
       :ets.lookup(instance.timer_index, owner) != [{owner, due}] -> :ets.delete(instance.timers, due)
-      last == nil or not :ets.member(instance.mailbox, last) -> run(instance, row)
-      true -> overlap(instance, row, Schedule.on_overlap(schedule))
+      early?(state, schedule, planned) -> follow(state, row, planned, last)
+      last == nil or not :ets.member(instance.mailbox, last) -> run(state, row)
+      true -> overlap(state, row, Schedule.on_overlap(schedule))
     end
   end
 
-  defp overlap(instance, row, :run), do: run(instance, row)
+  # The wall's clock was set back, or ran slower.
+  defp early?(state, schedule, planned), do: Schedule.wall?(schedule) and state.wall.() < planned
 
-  defp overlap(instance, row, :skip) do
-    {_run?, next} = Schedule.fire(elem(row, 5), elem(row, 6), clocks())
-    follow(instance, row, next, elem(row, 7))
+  defp overlap(state, row, :run), do: run(state, row)
+
+  defp overlap(state, row, :skip) do
+    {_run?, next} = Schedule.fire(elem(row, 5), elem(row, 6), clocks(state))
+    follow(state, row, next, elem(row, 7))
   end
 
-  defp overlap(instance, row, :hold) do
+  defp overlap(%{instance: instance}, row, :hold) do
     last = elem(row, 7)
     move(instance, row, put_elem(row, 0, {:held, last}))
     # It may have ended before anybody could see that it is waited for.
     unless :ets.member(instance.mailbox, last), do: release(instance, last)
   end
 
-  defp run(instance, {_due, owner, id, handler, args, schedule, planned, last} = row) do
-    {run?, next} = Schedule.fire(schedule, planned, clocks())
+  defp run(%{instance: instance} = state, {_due, owner, id, handler, args, schedule, planned, last} = row) do
+    {run?, next} = Schedule.fire(schedule, planned, clocks(state))
 
     case run? && send_message(instance, owner, id, handler, args) do
-      {:ok, key} -> follow(instance, row, next, key)
+      {:ok, key} -> follow(state, row, next, key)
       {:error, %Pyre.Error{kind: :overloaded}} -> retry(instance, row)
-      {:error, %Pyre.Error{kind: :not_found}} -> follow(instance, row, nil, last)
+      {:error, %Pyre.Error{kind: :not_found}} -> follow(state, row, nil, last)
       # Skipped, or nobody takes it now: an agent that is terminated may be restarted.
-      _missed -> follow(instance, row, next, last)
+      _missed -> follow(state, row, next, last)
     end
   end
 
@@ -242,13 +265,19 @@ defmodule Pyre.Timers do
     end
   end
 
-  defp follow(instance, {due, owner, _id, _handler, _args, _schedule, _planned, _last}, nil, _key) do
+  defp follow(
+         %{instance: instance},
+         {due, owner, _id, _handler, _args, _schedule, _planned, _last},
+         nil,
+         _key
+       ) do
     :ets.delete_object(instance.timer_index, {owner, due})
     :ets.delete(instance.timers, due)
   end
 
-  defp follow(instance, {_due, owner, id, handler, args, schedule, _planned, _last} = row, next, key) do
-    due = {Schedule.due(schedule, next, clocks()), Instance.unique(instance)}
+  defp follow(state, {_due, owner, id, handler, args, schedule, _planned, _last} = row, next, key) do
+    instance = state.instance
+    due = {Schedule.due(schedule, next, clocks(state)), Instance.unique(instance)}
     move(instance, row, {due, owner, id, handler, args, schedule, next, key})
   end
 
@@ -278,9 +307,51 @@ defmodule Pyre.Timers do
     end
   end
 
+  ## The wall's clock
+  #
+  # The VM's own notion of it follows a clock that was set only slowly, by 1 %, and tells of no change in its default mode. So the
+  # system's clock is asked, and looked at now and then from the first timer on that follows it.
+
+  defp watch_if_needed(%{instance: instance} = state) do
+    if :ets.select(instance.timers, wall_rows(), 1) == :"$end_of_table", do: state, else: watch(state)
+  end
+
+  defp watch(%{watching?: true} = state), do: state
+
+  defp watch(state) do
+    Process.send_after(self(), :look, @look_ms)
+    %{state | watching?: true}
+  end
+
+  defp look_at_clock(%{ahead: before} = state) do
+    ahead = ahead(state)
+
+    if abs(ahead - before) > @drift_ms do
+      for row <- :ets.select(state.instance.timers, wall_rows()), do: replan(state, row, before - ahead)
+
+      %{state | ahead: ahead}
+    else
+      state
+    end
+  end
+
+  defp replan(state, row, set_back_ms) do
+    planned = Schedule.replan(elem(row, 5), elem(row, 6), clocks(state), set_back_ms)
+    follow(state, row, planned, elem(row, 7))
+  end
+
+  # Rows that are held fire as soon as they may.
+  defp wall_rows do
+    for schedule <- [{:at, :_}, {:cron, :_, :_, :_, :_, :_}],
+        do: {{{:"$1", :_}, :_, :_, :_, :_, schedule, :_, :_}, [{:is_integer, :"$1"}], [:"$_"]}
+  end
+
+  defp ahead(state), do: state.wall.() - Instance.now_ms()
+  defp wall, do: System.os_time(:millisecond)
+
   ## Helpers
 
-  defp clocks, do: {Instance.now_ms(), System.os_time(:millisecond)}
+  defp clocks(state), do: {Instance.now_ms(), state.wall.()}
 
   defp give_up(instance, {{_due_ms, unique}, {handle, _name}, id, handler, args}, error) do
     message = %{key: {handle, :timer, unique}, kind: :timer, handler: handler, args: args, attempt: 1}

@@ -122,14 +122,30 @@ defmodule Pyre.Integration.TimersTest do
     end
   end
 
+  describe "cron:" do
+    test "is planned, told, and refused with the reason", %{pyre: pyre} do
+      id = clockwork(pyre)
+      run(pyre, id, :set_cron, %{expression: "* * * * *", options: %{tz: "Europe/Berlin", jitter: 0.5}})
+      assert {:ok, [["tick", "tick", "cron"]]} = Pyre.call(pyre, id, :timers)
+
+      assert [{{due, _unique}, _, _, _, _, {:cron, _, _, 500, :run_once, false}, planned, nil}] =
+               rows(pyre, id)
+
+      assert rem(planned, 60_000) == 0
+      assert (due - Pyre.Instance.now_ms()) in -1_000..61_000
+      assert {:error, error} = Pyre.call(pyre, id, :set_cron, %{expression: "0 25 * * *"})
+      assert Exception.message(error) =~ ~s(cron expression '0 25 * * *': hour 25 is not in 0 to 23)
+    end
+  end
+
   describe "@every:" do
     test "runs by itself, is kept by restarts, and ends with the agent", %{pyre: pyre} do
       id = start_agent!(pyre, "Pendulum")
       eventually(fn -> match?({:ok, %{"swings" => n}, _} when n >= 3, Pyre.state(pyre, id)) end)
-      assert {:ok, ["swing", "wind"]} = Pyre.call(pyre, id, :keys)
+      assert {:ok, ["new-year", "swing", "wind"]} = Pyre.call(pyre, id, :keys)
       wind = Enum.find(rows(pyre, id), &match?({_handle, "wind"}, elem(&1, 1)))
       {:error, _failed} = Pyre.call(pyre, id, :fail)
-      assert {:ok, ["swing", "wind"]} = Pyre.call(pyre, id, :keys)
+      assert {:ok, ["new-year", "swing", "wind"]} = Pyre.call(pyre, id, :keys)
       assert wind in rows(pyre, id)
       handle = handle(pyre, id)
       :ok = Pyre.stop_agent(pyre, id)
@@ -139,18 +155,18 @@ defmodule Pyre.Integration.TimersTest do
     test "one that was cancelled stays so over a restart", %{pyre: pyre} do
       id = start_agent!(pyre, "Pendulum")
       run(pyre, id, :cancel, %{key: "wind"})
-      assert {:ok, %{timers: 1}} = Pyre.info(pyre, id)
+      assert {:ok, %{timers: 2}} = Pyre.info(pyre, id)
       {:error, _failed} = Pyre.call(pyre, id, :fail)
-      assert {:ok, ["swing"]} = Pyre.call(pyre, id, :keys)
+      assert {:ok, ["new-year", "swing"]} = Pyre.call(pyre, id, :keys)
     end
 
     test "on_restart: :initial keeps those of decorators only", %{pyre: pyre} do
       id = start_agent!(pyre, "Pendulum", on_restart: :initial)
       run(pyre, id, :remind, %{})
       run(pyre, id, :cancel, %{key: "wind"})
-      assert {:ok, ["extra", "swing"]} = Pyre.call(pyre, id, :keys)
+      assert {:ok, ["extra", "new-year", "swing"]} = Pyre.call(pyre, id, :keys)
       {:error, _failed} = Pyre.call(pyre, id, :fail)
-      assert {:ok, ["swing", "wind"]} = Pyre.call(pyre, id, :keys)
+      assert {:ok, ["new-year", "swing", "wind"]} = Pyre.call(pyre, id, :keys)
     end
   end
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pyre import errors
-from pyre.agent import Address, Agent, every, handler, resource
+from pyre.agent import Address, Agent, cron, every, handler, resource
 from pyre.context import Context
 from pyre.errors import Reject
 
-__all__ = ["Address", "Agent", "Context", "Reject", "errors", "every", "handler", "resource"]
+__all__ = ["Address", "Agent", "Context", "Reject", "cron", "errors", "every", "handler", "resource"]

@@ -205,10 +205,14 @@ def _timers(kind: type[Agent], handlers: list[HandlerSpec]) -> list[list[Any]]:
         for key, schedule in getattr(spec.function, "__pyre_timers__", ()):
             name = key or spec.name
             if name in timers:
-                raise HandlerError(f"{kind.__name__}.{spec.name}: another timer has the key {name!r}; give each its own")
+                raise HandlerError(
+                    f"{kind.__name__}.{spec.name}: another timer has the key {name!r}; give each its own"
+                )
             needed = [param.name for param in spec.params if param.required]
             if needed:
-                raise HandlerError(f"{kind.__name__}.{spec.name}: a timer gives no arguments, and {needed[0]!r} is required")
+                raise HandlerError(
+                    f"{kind.__name__}.{spec.name}: a timer gives no arguments, and {needed[0]!r} is required"
+                )
             timers[name] = [name, spec.name, list(schedule)]
     return list(timers.values())
 

@@ -10,13 +10,30 @@ import datetime as dt
 import math
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from pyre import _cron
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Declared", "Missed", "Schedule", "Timer", "at", "declare", "every", "milliseconds", "policy"]
+__all__ = [
+    "Declared",
+    "Missed",
+    "Schedule",
+    "Timer",
+    "at",
+    "cron",
+    "declare",
+    "every",
+    "first_run",
+    "kind_of",
+    "milliseconds",
+    "next_run",
+    "policy",
+]
 
 MIN_SECONDS = 0.01
-EVERY, AT = 1, 2
+MINUTE_SECONDS = 60
+EVERY, AT, CRON = 1, 2, 3
 MISSED = ("run_once", "skip", "run_all")
 
 Missed = Literal["run_once", "skip", "run_all"]
@@ -66,6 +83,41 @@ def at(when: dt.datetime) -> Schedule:
     if not isinstance(when, dt.datetime) or when.utcoffset() is None:
         raise ValueError(f"expected an aware datetime (with a tzinfo), since others tell no instant, got {when!r}")
     return (AT, math.ceil(when.timestamp() * 1000))
+
+
+def cron(expression: str, tz: str, missed: Missed, jitter: float, *, overlap: bool) -> Schedule:
+    """Plan runs by a cron expression, on the clocks of a time zone."""
+    if not (math.isfinite(jitter) and 0 <= jitter < MINUTE_SECONDS):
+        raise ValueError(f"expected a jitter of 0 seconds to less than {MINUTE_SECONDS} seconds, got {jitter!r}")
+    fields, zone = _cron.parse(expression), _cron.changes(tz)
+    jitter_ms = min(round(jitter * 1000), MINUTE_SECONDS * 1000 - 1)
+    return (CRON, *fields, zone, jitter_ms, policy(missed), int(overlap))
+
+
+def kind_of(schedule: Schedule | None) -> str:
+    """Name what a timer is."""
+    return {None: "after", EVERY: "every", AT: "at", CRON: "cron"}[schedule and schedule[0]]
+
+
+# --- For `pyre.testing`, whose clock starts at 0 where the wall's says `epoch` ---
+
+
+def first_run(schedule: Schedule, now: float, epoch: float) -> float | None:
+    """Give the first run of a schedule that is set now."""
+    if schedule[0] == AT:
+        return max(float(schedule[1]) / 1000 - epoch, now)
+    return next_run(schedule, now, epoch)
+
+
+def next_run(schedule: Schedule, last: float, epoch: float) -> float | None:
+    """Give the run after one."""
+    if schedule[0] == EVERY:
+        return last + float(schedule[1]) / 1000
+    if schedule[0] == AT:
+        return None
+    # Seconds that were added and taken away again are a little off.
+    found = _cron.next_run(_cron.Fields(*schedule[1:7]), schedule[7], round(last + epoch, 3))
+    return None if found is None else found - epoch
 
 
 def declare(function: Callable[..., Any], key: str | None, schedule: Schedule) -> None:

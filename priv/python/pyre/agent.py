@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pyre._schedule import Missed
 
-__all__ = ["Address", "Agent", "HandlerOptions", "every", "handler", "resource"]
+__all__ = ["Address", "Agent", "HandlerOptions", "cron", "every", "handler", "resource"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -100,6 +100,21 @@ def every(
     It makes the method a handler. The key is the handler's name, so `ctx.cancel_timer` stops it for good.
     """
     schedule = _schedule.every(period, missed, jitter, overlap=overlap)
+    return lambda function: _scheduled(function, key, schedule)
+
+
+def cron(  # noqa: PLR0913  # as many as a schedule has
+    expression: str,
+    /,
+    *,
+    tz: str = "UTC",
+    key: str | None = None,
+    missed: Missed = "run_once",
+    jitter: float = 0,
+    overlap: bool = False,
+) -> Callable[[F], F]:
+    """Run a handler when a cron expression says so, in each agent of the class; as `ctx.cron` does. Else as `@every`."""
+    schedule = _schedule.cron(expression, tz, missed, jitter, overlap=overlap)
     return lambda function: _scheduled(function, key, schedule)
 
 

@@ -217,6 +217,27 @@ class Context:
         """
         self._message.add_schedule(_key(key, handler), _schedule.at(when), handler, _packed(args, named))
 
+    def cron(  # noqa: PLR0913  # as many as a schedule has
+        self,
+        expression: str,
+        handler: str,
+        /,
+        *,
+        tz: str = "UTC",
+        key: str | None = None,
+        missed: Missed = "run_once",
+        jitter: float = 0,
+        overlap: bool = False,
+        args: Mapping[str, Any] | None = None,
+        **named: Any,  # noqa: ANN401
+    ) -> None:
+        """Send this agent a message whenever a cron expression says so, on the clocks of a time zone; else as `every`.
+
+        A time of day that the clocks skip in spring runs right after the gap; one that they repeat in autumn runs once.
+        """
+        schedule = _schedule.cron(expression, tz, missed, jitter, overlap=overlap)
+        self._message.add_schedule(_key(key, handler), schedule, handler, _packed(args, named))
+
     def cancel_timer(self, key: str, /) -> None:
         """Take the timer with this key back, if there is one. It rides with the commit; what has fired is still run."""
         self._message.cancel_timer(_key(key, ""))
