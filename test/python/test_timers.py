@@ -140,7 +140,7 @@ def test_a_bad_timer_is_refused_where_it_is_set(
 
 
 def test_a_bad_decorator_is_refused_at_the_import() -> None:
-    with pytest.raises(ValueError, match="at least 0.01"):
+    with pytest.raises(ValueError, match=r"at least 0\.01"):
         every(0.001)
     with pytest.raises(ValueError, match="five fields"):
         cron("0 9 * *")
@@ -177,5 +177,5 @@ def test_an_override_without_the_decorator_keeps_no_timer() -> None:
 def test_a_schedule_travels() -> None:
     (timer,) = [timer for timer in compile_agent(Clock, __file__, {}).timers if timer[0] == "morning"]
     every_minute = (3, (1 << 60) - 1, *timer[2][2:])
-    envelope = (65, 1, 0, b"", [], [(3, b"k", every_minute, b"h", b"")])
+    envelope: tuple[Any, ...] = (65, 1, 0, b"", [], [(3, b"k", every_minute, b"h", b"")])
     assert _etf.decode(_etf.encode([envelope])) == [envelope]

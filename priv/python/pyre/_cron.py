@@ -1,8 +1,8 @@
 """Cron expressions and time zones, read once and turned into numbers that the BEAM computes with.
 
 The five fields become bit masks, a zone the list of its changes in the next years. So the BEAM needs neither a parser
-nor a zone database, and plans on while no interpreter runs. `next_run` is the same arithmetic for `pyre.testing`; a test
-holds the two together.
+nor a zone database, and plans on while no interpreter runs. `next_run` is the same arithmetic for `pyre.testing`; a
+test holds the two together.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _changes(name: str, year: int) -> bytes:
         zone = zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError(
-            f"this machine knows no time zone {name!r}; names look like 'Europe/Berlin', and the packages tzdata have them"
+            f"this machine knows no time zone {name!r}; names look like 'Europe/Berlin', and the package tzdata has them"
         ) from None
 
     def offset(instant: int) -> int:

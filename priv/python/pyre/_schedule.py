@@ -58,7 +58,7 @@ class Declared(NamedTuple):
 
 def milliseconds(seconds: float, what: str) -> int:
     """Turn a delay or period into whole milliseconds."""
-    if not (isinstance(seconds, (int, float)) and math.isfinite(seconds) and seconds >= MIN_SECONDS):
+    if not (math.isfinite(seconds) and seconds >= MIN_SECONDS):
         raise ValueError(f"expected a {what} of at least {MIN_SECONDS} seconds, got {seconds!r}")
     return math.ceil(seconds * 1000)
 
@@ -80,7 +80,9 @@ def policy(missed: Missed) -> int:
 
 def at(when: dt.datetime) -> Schedule:
     """Plan one run at an instant."""
-    if not isinstance(when, dt.datetime) or when.utcoffset() is None:
+    if not isinstance(when, dt.datetime):
+        raise ValueError(f"expected a datetime, got {when!r}")  # noqa: TRY004  # one kind for all of them
+    if when.utcoffset() is None:
         raise ValueError(f"expected an aware datetime (with a tzinfo), since others tell no instant, got {when!r}")
     return (AT, math.ceil(when.timestamp() * 1000))
 
@@ -96,7 +98,7 @@ def cron(expression: str, tz: str, missed: Missed, jitter: float, *, overlap: bo
 
 def kind_of(schedule: Schedule | None) -> str:
     """Name what a timer is."""
-    return {None: "after", EVERY: "every", AT: "at", CRON: "cron"}[schedule and schedule[0]]
+    return {EVERY: "every", AT: "at", CRON: "cron"}[schedule[0]] if schedule else "after"
 
 
 # --- For `pyre.testing`, whose clock starts at 0 where the wall's says `epoch` ---

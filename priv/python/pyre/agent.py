@@ -113,7 +113,7 @@ def cron(  # noqa: PLR0913  # as many as a schedule has
     jitter: float = 0,
     overlap: bool = False,
 ) -> Callable[[F], F]:
-    """Run a handler when a cron expression says so, in each agent of the class; as `ctx.cron` does. Else as `@every`."""
+    """Run a handler when a cron expression says so, in each agent of the class; as `ctx.cron`, and else as `@every`."""
     schedule = _schedule.cron(expression, tz, missed, jitter, overlap=overlap)
     return lambda function: _scheduled(function, key, schedule)
 

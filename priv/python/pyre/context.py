@@ -194,9 +194,9 @@ class Context:
     ) -> None:
         """Send this agent a message each `period` seconds, counted from the schedule; it rides with the commit.
 
-        Without a key it has the handler's name as its key. Setting the same again leaves it as it is, so `on_start` may.
-        While its last run has not ended the next is held, and runs right after; `overlap=True` queues it. Of runs that
-        were missed, `missed` runs one, none, or all. `jitter` adds up to that many seconds, at random.
+        Without a key it has the handler's name as its key. Setting the same again leaves it as it is, so `on_start`
+        may. While its last run has not ended the next is held, and runs right after; `overlap=True` queues it. Of runs
+        that were missed, `missed` runs one, none, or all. `jitter` adds up to that many seconds, at random.
         """
         schedule = _schedule.every(period, missed, jitter, overlap=overlap)
         self._message.add_schedule(_key(key, handler), schedule, handler, _packed(args, named))
@@ -278,7 +278,7 @@ def _milliseconds(timeout: float | None) -> int:
 
 def _key(key: str | None, handler: str) -> str:
     chosen = handler if key is None else key
-    if not isinstance(chosen, str) or not chosen:
+    if not chosen:
         raise ValueError(f"expected a timer's key to be a text that is not empty, got {chosen!r}")
     return chosen
 

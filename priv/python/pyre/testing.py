@@ -73,7 +73,7 @@ class _Catalogue:
     resources: dict[str, Callable[..., Any]] = field(default_factory=dict)
 
 
-def run(
+def run(  # noqa: PLR0913  # all that an agent can be given
     kind: type[Agent],
     *,
     id: str = "agent",  # noqa: A002
@@ -93,7 +93,7 @@ def run(
 class RunningAgent:
     """One agent under test. Its methods block until the handler has ended; use it outside a running event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # made by `run` alone
         self,
         kind: type[Agent],
         id: str,  # noqa: A002
