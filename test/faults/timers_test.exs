@@ -64,6 +64,34 @@ defmodule Pyre.Faults.TimersTest do
     assert_all_fire(context)
   end
 
+  test "kill -9 of the interpreter before a cron run and in it: it is run to its end, once", %{pyre: pyre} do
+    folder = workspace()
+    id = start_agent!(pyre, "Clockwork")
+    options = %{folder: folder, name: "cron", tz: "Europe/Berlin"}
+
+    {:ok, nil} =
+      Pyre.call(pyre, id, :set_cron, %{expression: "* * * * *", handler: "stand", options: options})
+
+    {:ok, %{handle: handle}} = Address.fetch(Instance.get(pyre), id)
+    [planned] = :ets.match(Instance.get(pyre).timers, {:_, {handle, :_}, :_, :_, :_, :_, :"$1", :_}) |> hd()
+    kill_interpreter(pyre)
+
+    # As if the minute were about to end.
+    ahead = planned - System.os_time(:millisecond) - 200
+    timers = process(pyre, :timers)
+    :sys.replace_state(timers, &%{&1 | wall: fn -> System.os_time(:millisecond) + ahead end})
+    send(timers, {:CHANGE, make_ref(), :time_offset, :clock_service, 0})
+
+    assert await_gate(folder, "cron") == ["1"]
+    kill_interpreter(pyre)
+    assert await_gate(folder, "cron", 2) == ["1", "2"]
+    open_gate(folder, "cron")
+    eventually(fn -> count(pyre, id, "cron") == 1 end)
+    {:ok, nil} = Pyre.call(pyre, id, :cancel, %{key: "stand"})
+    eventually(fn -> match?({:ok, %{mailbox: 0}}, Pyre.info(pyre, id)) end)
+    assert count(pyre, id, "cron") == 1
+  end
+
   # Symptom: nobody told the successor that the run had ended for which the next was held.
   test "a kill of the process that fires timers, while one is held", %{pyre: pyre} do
     folder = workspace()

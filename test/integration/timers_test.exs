@@ -86,6 +86,24 @@ defmodule Pyre.Integration.TimersTest do
       end_runs(pyre, id)
     end
 
+    test "taken back while it fires, it leaves nothing behind", %{pyre: pyre} do
+      id = clockwork(pyre)
+      agent = {id, handle(pyre, id)}
+      instance = Pyre.Instance.get(pyre)
+      period = {:every, 10, 5, :run_once, true}
+
+      for _time <- 1..40, key <- ["a", "b", "c", "d", "e"] do
+        :ok = Pyre.Timers.schedule(instance, agent, key, period, "tick", <<0x80>>)
+        {:ok, _ticks} = Pyre.call(pyre, id, :timers)
+        :ok = Pyre.Timers.cancel(instance, agent, "Clockwork", key)
+      end
+
+      # Whatever was about to be fired is.
+      _state = :sys.get_state(process(pyre, :timers))
+      assert rows(pyre, id) == []
+      assert :ets.match(instance.timer_index, {{elem(agent, 1), :"$1"}, :_}) == []
+    end
+
     test "with overlap, runs queue", %{pyre: pyre} do
       id = clockwork(pyre)
       folder = workspace()

@@ -142,7 +142,7 @@ def _changes(name: str, year: int) -> bytes:
         zone = zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError(
-            f"this machine knows no time zone {name!r}; names look like 'Europe/Berlin', and the package tzdata has them"
+            f"this machine knows no time zone {name!r}; names look like 'Europe/Berlin', the package tzdata has them"
         ) from None
 
     def offset(instant: int) -> int:
