@@ -242,6 +242,7 @@ defmodule Pyre.Agent do
 
   defp started(state) do
     Address.put_status(state.instance, state.id, :running)
+    Timers.declare(state.instance, {state.id, state.handle}, state.class)
     interleaves? = Classes.interleaves?(state.instance, state.class)
     next(%{state | phase: :idle, running: nil, mail?: true, interleaves?: interleaves?})
   end
@@ -667,7 +668,23 @@ defmodule Pyre.Agent do
               is_binary(args),
        do: Timers.set(state.instance, {state.id, state.handle}, key, delay_ms, handler, args)
 
-  defp take_effect(effect, state),
+  defp take_effect({Wire.effect_cancel_timer(), key}, state) when is_binary(key),
+    do: Timers.cancel(state.instance, {state.id, state.handle}, state.class, key)
+
+  defp take_effect({Wire.effect_schedule(), key, schedule, handler, args} = effect, state)
+       when is_binary(key) and key != <<>> and is_binary(handler) and is_binary(args) do
+    case Timers.Schedule.parse(schedule) do
+      {:ok, schedule} ->
+        Timers.schedule(state.instance, {state.id, state.handle}, key, schedule, handler, args)
+
+      :error ->
+        not_understood(effect, state)
+    end
+  end
+
+  defp take_effect(effect, state), do: not_understood(effect, state)
+
+  defp not_understood(effect, state),
     do:
       Logger.error(
         "agent #{inspect(state.id)} asked for an effect that nobody understands: #{inspect(effect, limit: 5)}"

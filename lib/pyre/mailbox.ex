@@ -227,10 +227,14 @@ defmodule Pyre.Mailbox do
 
   @doc "Takes a message that has ended out of the mailbox, and counts it out once, whoever else does so too."
   @spec delete(Instance.t(), Address.id(), t()) :: :ok
-  def delete(instance, id, %{key: key, args: args}) do
+  def delete(instance, id, %{key: key, kind: kind, args: args}) do
     case :ets.take(instance.mailbox, key) do
       [_row] ->
         Steps.forget(instance, key)
+        # The timer's next run may be held until this one has ended.
+        if kind == :timer and :ets.member(instance.timers, {:held, key}),
+          do: Instance.notify(instance, :timers, {:ended, key})
+
         Address.leave(instance, id, size(args))
 
       [] ->

@@ -61,9 +61,12 @@ defmodule Pyre.Wire do
     verb_monitor: 7,
     verb_demonitor: 8,
     verb_step: 9,
+    verb_timers: 10,
 
     # what rides with a commit
     effect_timer: 1,
+    effect_cancel_timer: 2,
+    effect_schedule: 3,
 
     # how the interpreter ended
     exit_closed: 0,

@@ -7,7 +7,7 @@ defmodule Pyre.Agent.Requests do
   require Pyre.Wire, as: Wire
 
   alias Pyre.Agent.{Commits, Retries, Spawning, Starter, Steps, Stopping, Waits}
-  alias Pyre.{Classes, Error, Group, Instance, Mailbox, Monitors, Worker}
+  alias Pyre.{Classes, Error, Group, Instance, Mailbox, Monitors, Timers, Worker}
   alias Pyre.Wire.{Body, MsgPack}
 
   @typep origin :: {worker :: pid(), ref :: non_neg_integer()}
@@ -112,6 +112,12 @@ defmodule Pyre.Agent.Requests do
   def make(state, key, origin, {Wire.verb_step(), _target, name, body, _timeout_ms}) do
     Steps.record(state.instance, key, name, body)
     answer(origin, 0, @nothing)
+    state
+  end
+
+  def make(state, _key, origin, {Wire.verb_timers(), _target, _name, _body, _timeout_ms}) do
+    {:ok, body} = state.instance |> Timers.list(state.handle) |> MsgPack.encode()
+    answer(origin, 0, body)
     state
   end
 

@@ -405,6 +405,17 @@ class Message:
         """Give the name of a step back that came to no result."""
         self._more().steps.discard(name)
 
+    def add_schedule(self, key: str, schedule: tuple[Any, ...], handler: str, args: bytes) -> None:
+        """Set a timer that follows a schedule with the commit."""
+        self._must_be_writing("set a timer")
+        effect = (_wire.EFFECT_SCHEDULE, key.encode(), schedule, handler.encode(), args)
+        self._more().effects.append(effect)
+
+    def cancel_timer(self, key: str) -> None:
+        """Take a timer back with the commit."""
+        self._must_be_writing("cancel a timer")
+        self._more().effects.append((_wire.EFFECT_CANCEL_TIMER, key.encode()))
+
     def commit(self) -> Request[None]:
         """Commit the state in the middle of the handler."""
         if self.spec.write_state is None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "EFFECT_CANCEL_TIMER",
+    "EFFECT_SCHEDULE",
     "EFFECT_TIMER",
     "EXIT_BUG",
     "EXIT_BY_HAND",
@@ -59,6 +61,7 @@ __all__ = [
     "VERB_SPAWN",
     "VERB_STEP",
     "VERB_STOP",
+    "VERB_TIMERS",
     "VERSION",
 ]
 
@@ -113,9 +116,12 @@ VERB_GROUP: Final = 6
 VERB_MONITOR: Final = 7
 VERB_DEMONITOR: Final = 8
 VERB_STEP: Final = 9
+VERB_TIMERS: Final = 10
 
 # what rides with a commit
 EFFECT_TIMER: Final = 1
+EFFECT_CANCEL_TIMER: Final = 2
+EFFECT_SCHEDULE: Final = 3
 
 # how the interpreter ended
 EXIT_CLOSED: Final = 0

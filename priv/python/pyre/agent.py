@@ -7,13 +7,16 @@ import dataclasses
 import inspect
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
 
+from pyre import _schedule
 from pyre._activations import Activation
 from pyre.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Address", "Agent", "HandlerOptions", "handler", "resource"]
+    from pyre._schedule import Missed
+
+__all__ = ["Address", "Agent", "HandlerOptions", "cron", "every", "handler", "resource"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -94,6 +97,37 @@ def handler(function: F | None = None, /, **options: Any) -> F | Callable[[F], F
 def _marked(function: F, options: HandlerOptions) -> F:
     function.__pyre_handler__ = options  # type: ignore[attr-defined]
     return function
+
+
+def every(
+    period: float, /, *, key: str | None = None, missed: Missed = "run_once", jitter: float = 0, overlap: bool = False
+) -> Callable[[F], F]:
+    """Run a handler each `period` seconds in each agent of the class, from its start on; as `ctx.every` does.
+
+    It makes the method a handler. The key is the handler's name, so `ctx.cancel_timer` stops it for good.
+    """
+    schedule = _schedule.every(period, missed, jitter, overlap=overlap)
+    return lambda function: _scheduled(function, key, schedule)
+
+
+def cron(  # noqa: PLR0913  # as many as a schedule has
+    expression: str,
+    /,
+    *,
+    tz: str = "UTC",
+    key: str | None = None,
+    missed: Missed = "run_once",
+    jitter: float = 0,
+    overlap: bool = False,
+) -> Callable[[F], F]:
+    """Run a handler when a cron expression says so, in each agent of the class; as `ctx.cron`, and else as `@every`."""
+    schedule = _schedule.cron(expression, tz, missed, jitter, overlap=overlap)
+    return lambda function: _scheduled(function, key, schedule)
+
+
+def _scheduled(function: F, key: str | None, schedule: _schedule.Schedule) -> F:
+    _schedule.declare(function, key, schedule)
+    return function if hasattr(function, "__pyre_handler__") else _marked(function, HandlerOptions())
 
 
 def resource(function: F) -> F:

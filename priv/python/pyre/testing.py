@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import heapq
+import datetime as dt
 import inspect
 import itertools
 import sys
@@ -27,12 +27,14 @@ from pyre._dispatch import GONE, Dispatcher
 from pyre._failure import failure_body, own_body, rejection_body
 from pyre._handlers import AgentClass, compile_agent
 from pyre._resources import opens_type
+from pyre._schedule import first_run, kind_of, next_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Self
 
+    from pyre._schedule import Schedule
     from pyre.agent import Agent
 
 __all__ = ["RunningAgent", "Sent", "run"]
@@ -56,6 +58,11 @@ class _Timer(NamedTuple):
     key: bytes
     handler: bytes
     args: bytes
+    schedule: Schedule | None = None
+
+
+def _order(timer: _Timer) -> tuple[float, int]:
+    return timer.due, timer.order
 
 
 class _Given(NamedTuple):
@@ -83,31 +90,34 @@ class _Catalogue:
     resources: dict[str, Callable[..., Any]] = field(default_factory=dict)
 
 
-def run(
+def run(  # noqa: PLR0913  # all that an agent can be given
     kind: type[Agent],
     *,
     id: str = "agent",  # noqa: A002
     args: Mapping[str, Any] | None = None,
     peers: Mapping[str, Any] | None = None,
     resources: Mapping[str, Any] | None = None,
+    now: dt.datetime | None = None,
 ) -> RunningAgent:
     """Make a context manager that starts an agent on entry, and stops it on exit.
 
-    `resources` gives values that stand in for what the `@resource` functions of these names would open.
+    `resources` gives values that stand in for what the `@resource` functions of these names would open. `now` is the
+    aware datetime that it is at the start, for `ctx.at` and `ctx.cron`; from there on only `advance` lets time pass.
     """
-    return RunningAgent(kind, id, args or {}, peers or {}, resources or {})
+    return RunningAgent(kind, id, args or {}, peers or {}, resources or {}, now)
 
 
 class RunningAgent:
     """One agent under test. Its methods block until the handler has ended; use it outside a running event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0915, PLR0917  # made by `run` alone
         self,
         kind: type[Agent],
         id: str,  # noqa: A002
         args: Mapping[str, Any],
         peers: Mapping[str, Any],
         resources: Mapping[str, Any],
+        started: dt.datetime | None = None,
     ) -> None:
         """Compile the class; nothing runs yet."""
         self.id = id
@@ -128,6 +138,8 @@ class RunningAgent:
         self._attempts: list[_Attempt] = []
         self._ids: dict[int, int] = {}
         self._steps: dict[tuple[int, str], bytes] = {}
+        self._unwanted: set[bytes] = set()
+        self._epoch_seconds = (started or dt.datetime.now(dt.UTC)).timestamp()
         self._waiting: dict[int, asyncio.Future[tuple[Any, ...]]] = {}
         self._loop = asyncio.new_event_loop()
         self._dispatcher = Dispatcher(self._loop, self._receive, _recorder.blank(), catalogue, {})
@@ -161,8 +173,8 @@ class RunningAgent:
 
     @property
     def timers(self) -> list[tuple[float, str]]:
-        """What `ctx.after` has set and is still to come: seconds from now, and the handler."""
-        return [(timer.due - self.now, timer.handler.decode()) for timer in sorted(self._timers)]
+        """What `ctx.after` and its kin have set and is still to come: seconds from now, and the handler."""
+        return [(timer.due - self.now, timer.handler.decode()) for timer in sorted(self._timers, key=_order)]
 
     def call(self, handler: str, /, *, args: Mapping[str, Any] | None = None, **named: Any) -> Any:  # noqa: ANN401
         """Call a handler as another agent would; gives its reply, or raises what the caller would see.
@@ -190,7 +202,10 @@ class RunningAgent:
         self._send(_wire.KIND_ON_DOWN, b"on_down", _body.pack({"id": id, "reason": body}))
 
     def advance(self, seconds: float) -> None:
-        """Let time pass for `ctx.after` and for what is to be tried again: what is due by then is handled, in order."""
+        """Let time pass for timers and for what is to be tried again: what is due by then is handled, in order.
+
+        There is no jitter, and nothing is missed.
+        """
         until = self.now + seconds
         while (event := self._next_event()) is not None and event.due <= until:
             self.now = max(self.now, event.due)
@@ -199,6 +214,7 @@ class RunningAgent:
                 self._try(event.message)
             else:
                 self._timers.remove(event)
+                self._plan_next(event)
                 self._send(_wire.KIND_TIMER, event.handler, event.args)
         self.now = max(self.now, until)
 
@@ -221,6 +237,9 @@ class RunningAgent:
 
     def _start(self) -> None:
         self._activate()
+        for key, handler, schedule in self._kind.timers:
+            if not any(timer.key == key.encode() for timer in self._timers) and key.encode() not in self._unwanted:
+                self._schedule(key.encode(), tuple(schedule), handler.encode(), _body.pack({}))
         # Also without `on_start`: a start argument that doesn't fit shows here, and the state is committed.
         self._hook(_wire.KIND_ON_START)
 
@@ -293,14 +312,40 @@ class RunningAgent:
             raise errors.from_body(_body.unpack(body))
         if state:
             self._committed = state
-        for _kind, key, delay_ms, handler, args in effects:
-            self._set_timer(key, delay_ms, handler, args)
+        for effect in effects:
+            self._take_effect(*effect)
         return _body.unpack(body)
 
-    def _set_timer(self, key: bytes, delay_ms: int, handler: bytes, args: bytes) -> None:
+    def _take_effect(self, kind: int, key: bytes, *rest: Any) -> None:  # noqa: ANN401
+        if kind == _wire.EFFECT_TIMER:
+            self._set_timer(key, *rest)
+        elif kind == _wire.EFFECT_SCHEDULE:
+            self._unwanted.discard(key)
+            if not any(
+                (timer.key, timer.schedule, timer.handler, timer.args) == (key, *rest) for timer in self._timers
+            ):
+                self._schedule(key, *rest)
+        else:
+            self._unwanted.add(key)
+            self._forget_timer(key)
+
+    def _forget_timer(self, key: bytes) -> None:
         self._timers = [timer for timer in self._timers if timer.key != key]
-        heapq.heapify(self._timers)
-        heapq.heappush(self._timers, _Timer(self.now + delay_ms / 1000, next(self._orders), key, handler, args))
+
+    def _set_timer(self, key: bytes, delay_ms: int, handler: bytes, args: bytes) -> None:
+        self._forget_timer(key)
+        self._timers.append(_Timer(self.now + delay_ms / 1000, next(self._orders), key, handler, args))
+
+    def _schedule(self, key: bytes, schedule: Schedule, handler: bytes, args: bytes) -> None:
+        self._forget_timer(key)
+        due = first_run(schedule, self.now, self._epoch_seconds)
+        if due is not None:
+            self._timers.append(_Timer(due, next(self._orders), key, handler, args, schedule))
+
+    def _plan_next(self, timer: _Timer) -> None:
+        due = next_run(timer.schedule, timer.due, self._epoch_seconds) if timer.schedule else None
+        if due is not None:
+            self._timers.append(timer._replace(due=due, order=next(self._orders)))
 
     def _receive(self, envelope: tuple[Any, ...]) -> None:
         if envelope[0] == _wire.OP_DONE:
@@ -385,6 +430,17 @@ class RunningAgent:
     async def _serve_demonitor(self, target: str, _name: str, _body: bytes) -> None:
         self.sent.append(Sent("demonitor", target, "", {}))
 
+    async def _serve_timers(self, _target: str, _name: str, _body: bytes) -> list[dict[str, Any]]:
+        return [
+            {
+                "key": timer.key.decode(),
+                "handler": timer.handler.decode(),
+                "kind": kind_of(timer.schedule),
+                "seconds": max(timer.due - self.now, 0.0),
+            }
+            for timer in sorted(self._timers, key=_order)
+        ]
+
     async def _serve_commit(self, _target: str, _name: str, body: bytes) -> None:
         self._committed = body
 
@@ -407,6 +463,7 @@ class RunningAgent:
         _wire.VERB_COMMIT: _serve_commit,
         _wire.VERB_MONITOR: _serve_monitor,
         _wire.VERB_DEMONITOR: _serve_demonitor,
+        _wire.VERB_TIMERS: _serve_timers,
     }
 
     def _close(self) -> None:
