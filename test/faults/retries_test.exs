@@ -140,6 +140,16 @@ defmodule Pyre.Faults.RetriesTest do
   defp inner({:error, %PythonError{type: "UnknownHandler"}}), do: {:error, Error.new(:unknown_handler, "")}
   defp inner(other), do: other
 
+  test "a cast that waits for its next attempt is kept as a letter when its agent is terminated", context do
+    %{pyre: pyre, folder: folder} = context
+    id = start_agent!(pyre, "Trier", max_restarts: 0)
+    :ok = Pyre.cast(pyre, id, :attempt_slowly, args(context, %{failures: 1}))
+    :ok = eventually(fn -> Instance.counters(Instance.get(pyre)).retries == 1 && :ok end)
+    {:error, %PythonError{}} = Pyre.call(pyre, id, :miss, %{folder: folder})
+    [letter] = eventually(fn -> with [] <- Pyre.dead_letters(pyre), do: nil end)
+    assert %{reason: :terminated, handler: "attempt_slowly", attempts: 2} = letter
+  end
+
   test "an agent that is stopped in the middle of a back-off answers who waits",
        %{pyre: pyre, id: id} = context do
     call = Task.async(fn -> Pyre.call(pyre, id, :attempt_slowly, args(context, %{failures: 1})) end)

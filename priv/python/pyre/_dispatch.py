@@ -25,7 +25,7 @@ from pyre._threads import MAX_THREADS, Threads
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-__all__ = ["Catalogue", "Dispatcher"]
+__all__ = ["GONE", "Catalogue", "Dispatcher"]
 
 DONE = _wire.OP_DONE
 Task = asyncio.Task
