@@ -185,7 +185,7 @@ defmodule Pyre.Timers do
     with {due_ms, _unique} = due when is_integer(due_ms) <- :ets.first(instance.timers),
          true <- due_ms <= Instance.now_ms(),
          [row] <- :ets.lookup(instance.timers, due) do
-      put(state, row)
+      _done = put(state, row)
       fire(state)
     else
       _none_due -> arm(state)
@@ -297,6 +297,8 @@ defmodule Pyre.Timers do
   defp release(instance, message) do
     for row <- :ets.lookup(instance.timers, {:held, message}),
         do: move(instance, row, put_elem(row, 0, {Instance.now_ms(), Instance.unique(instance)}))
+
+    :ok
   end
 
   # A predecessor was not told of those that ended while it was dead.
