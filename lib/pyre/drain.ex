@@ -99,7 +99,12 @@ defmodule Pyre.Drain do
     cond do
       done?.() -> :ok
       Instance.now_ms() >= until -> :timeout
-      :ok == Patience.pause(@poll_ms) -> wait(done?, until)
+      true -> wait_on(done?, until)
     end
+  end
+
+  defp wait_on(done?, until) do
+    Patience.pause(@poll_ms)
+    wait(done?, until)
   end
 end

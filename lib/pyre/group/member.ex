@@ -31,6 +31,8 @@ defmodule Pyre.Group.Member do
       Process.exit(pid, :kill)
       Patience.await_end(pid)
     end
+
+    :ok
   end
 
   @doc "How the last process of this agent ended: by itself, or by its supervisor, after which one that is :temporary stays down."
