@@ -16,12 +16,25 @@ defmodule Pyre.Agent do
   #   :waiting   there is work, but no worker; {:waiting, hook} where the work is on_start or on_stop
   #   :paused    there is work, but it may not begin; {:paused, :on_start} where the work is on_start
   #   :ending    on_stop runs
+  #   :holding   the message at the head waits for its next attempt, and keeps its place
   #   :parked    hurt its workers too often: the mailbox fills, nothing runs
 
   require Logger
   require Pyre.Wire, as: Wire
 
-  alias Pyre.Agent.{Asleep, Commits, Delivery, Ending, Placement, Quarantine, Requests, Restarts, Watch}
+  alias Pyre.Agent.{
+    Asleep,
+    Commits,
+    Delivery,
+    Ending,
+    Placement,
+    Quarantine,
+    Requests,
+    Restarts,
+    Retries,
+    Watch
+  }
+
   alias Pyre.{Address, Classes, Error, Instance, Mailbox, Pause, Telemetry, Timers, Worker}
   alias Pyre.Group.Member
   alias Pyre.Wire.Body
@@ -89,6 +102,7 @@ defmodule Pyre.Agent do
     case Address.take_over(instance, id, self()) do
       {:ok, row} ->
         state = %__MODULE__{instance: instance, id: id, handle: row.handle, class: row.class, parent: parent}
+        if row.incarnation > 1, do: Retries.await_all(instance, row.handle)
         begin(state, row)
 
       :error ->
@@ -228,6 +242,7 @@ defmodule Pyre.Agent do
 
   defp started(state) do
     Address.put_status(state.instance, state.id, :running)
+    Timers.declare(state.instance, {state.id, state.handle}, state.class)
     interleaves? = Classes.interleaves?(state.instance, state.class)
     next(%{state | phase: :idle, running: nil, mail?: true, interleaves?: interleaves?})
   end
@@ -302,6 +317,10 @@ defmodule Pyre.Agent do
   defp handle(:resumed, %{phase: :paused} = state), do: resume(state)
   defp handle(:resumed, %{phase: {:paused, :on_start}} = state), do: begin_on_start(state)
   defp handle(:backoff_over, %{phase: :backoff} = state), do: recover(state)
+
+  defp handle({:retry, key}, state),
+    do: if(Retries.release(state.instance, key), do: retry(key, state), else: state)
+
   defp handle(:drain_over, %{stop: stop} = state) when stop != nil, do: stop_by_force(state)
 
   defp handle({:system, from, request}, state),
@@ -350,6 +369,9 @@ defmodule Pyre.Agent do
 
   defp mail(_key, state), do: %{state | mail?: true}
 
+  defp retry(_key, %{phase: :holding} = state), do: resume(state)
+  defp retry(key, state), do: mail(key, state)
+
   # A key that is gone was taken by an earlier turn, or withdrawn.
   defp oldest(key, state), do: Mailbox.get(state.instance, key) || Mailbox.next(state.instance, state.handle)
 
@@ -358,6 +380,7 @@ defmodule Pyre.Agent do
   defp next(state), do: state.instance |> Mailbox.next(state.handle) |> run_if_any(state)
 
   defp run_if_any(nil, state), do: %{state | mail?: false}
+  defp run_if_any(:held, state), do: %{state | phase: :holding, mail?: true}
   defp run_if_any(message, state), do: run(message, state)
 
   defp resume(state), do: next(%{state | phase: :idle, mail?: true})
@@ -469,8 +492,11 @@ defmodule Pyre.Agent do
   # On probation, the agent is alone in the worker for one message, and then makes room for the next.
   defp admitted(worker, %{phase: phase, probation?: true} = state) when phase in [:waiting, :idle] do
     case next(%{state | phase: :idle, worker: worker, mail?: true}) do
-      %{phase: phase, probation?: true} = idle when phase in [:idle, :paused] -> Placement.leave(idle)
-      busy -> busy
+      %{phase: phase, probation?: true} = idle when phase in [:idle, :paused, :holding] ->
+        Placement.leave(idle)
+
+      busy ->
+        busy
     end
   end
 
@@ -516,22 +542,28 @@ defmodule Pyre.Agent do
   defp done(key, status, body, new_state, effects, %{running: %{key: key} = message} = state),
     do: finished(status, message, {body, new_state, effects}, Requests.close(state, key))
 
-  defp done(key, status, body, _new_state, _effects, state) do
+  defp done(key, status, body, _new_state, effects, state) do
     case Enum.split_with(state.beside, &(&1.key == key)) do
       {[message], beside} ->
-        finished_beside(status, message, body, Requests.close(%{state | beside: beside}, key))
+        finished_beside(status, message, {body, effects}, Requests.close(%{state | beside: beside}, key))
 
       {[], _beside} ->
         state
     end
   end
 
-  defp finished_beside(Wire.status_evicted(), message, _body, state) do
+  defp finished_beside(Wire.status_evicted(), message, _done, state) do
     Mailbox.unclaim(state.instance, message.key, message.attempt)
     next_if_idle(%{state | active?: false})
   end
 
-  defp finished_beside(status, message, body, state) do
+  defp finished_beside(Wire.status_retry(), message, {body, plan}, state) do
+    if Retries.defer(state, message, body, plan),
+      do: next_if_idle(state),
+      else: finished_beside(Wire.status_failed(), message, {body, []}, state)
+  end
+
+  defp finished_beside(status, message, {body, _effects}, state) do
     if status == Wire.status_done(),
       do: Mailbox.reply(message.reply_to, 0, body),
       else: answer_error(message, body, state)
@@ -583,6 +615,13 @@ defmodule Pyre.Agent do
     Ending.unusable(state, error)
   end
 
+  # Its activation is gone, so the next attempt begins with the committed state. To its supervisor nothing has happened.
+  defp finished(Wire.status_retry(), message, {body, _new_state, plan}, state) do
+    if Retries.defer(state, message, body, plan),
+      do: deferred(message, %{state | active?: false}),
+      else: finished(Wire.status_failed(), message, {body, [], []}, state)
+  end
+
   defp finished(_failed_or_cancelled, message, {body, _new_state, _effects}, state) do
     error = Body.to_error(body)
     answer_error(message, body, state)
@@ -614,6 +653,13 @@ defmodule Pyre.Agent do
     next(Watch.forget(%{state | phase: :idle, running: nil}))
   end
 
+  defp deferred(message, %{probation?: true} = state) do
+    Quarantine.cleared(state.instance, state.handle)
+    deferred(message, Placement.leave(state))
+  end
+
+  defp deferred(_message, state), do: next(Watch.forget(%{state | phase: :idle, running: nil, mail?: true}))
+
   defp delete_row(%{kind: hook}, _state) when hook in [:on_start, :on_stop], do: :ok
   defp delete_row(message, state), do: Mailbox.delete(state.instance, state.id, message)
 
@@ -622,7 +668,23 @@ defmodule Pyre.Agent do
               is_binary(args),
        do: Timers.set(state.instance, {state.id, state.handle}, key, delay_ms, handler, args)
 
-  defp take_effect(effect, state),
+  defp take_effect({Wire.effect_cancel_timer(), key}, state) when is_binary(key),
+    do: Timers.cancel(state.instance, {state.id, state.handle}, state.class, key)
+
+  defp take_effect({Wire.effect_schedule(), key, schedule, handler, args} = effect, state)
+       when is_binary(key) and key != <<>> and is_binary(handler) and is_binary(args) do
+    case Timers.Schedule.parse(schedule) do
+      {:ok, schedule} ->
+        Timers.schedule(state.instance, {state.id, state.handle}, key, schedule, handler, args)
+
+      :error ->
+        not_understood(effect, state)
+    end
+  end
+
+  defp take_effect(effect, state), do: not_understood(effect, state)
+
+  defp not_understood(effect, state),
     do:
       Logger.error(
         "agent #{inspect(state.id)} asked for an effect that nobody understands: #{inspect(effect, limit: 5)}"
@@ -721,7 +783,7 @@ defmodule Pyre.Agent do
         state
 
       %{kind: :restart} ->
-        if state.phase in [:idle, :waiting] and not state.probation?,
+        if state.phase in [:idle, :waiting, :holding] and not state.probation?,
           do: resume(state),
           else: %{state | mail?: true}
 

@@ -5,6 +5,7 @@ defmodule Pyre.Chaos do
   # Uses the public API as anybody does; only the monkey reaches behind it.
 
   alias Pyre.Chaos.{Ledger, Load, Monkey}
+  alias Pyre.Patience
 
   @stall_ms 500
   @call_ms 15_000
@@ -57,16 +58,17 @@ defmodule Pyre.Chaos do
     name = :"pyre_chaos_#{System.unique_integer([:positive])}"
     {:ok, supervisor} = Pyre.start_link(instance_options(name, options))
     Process.unlink(supervisor)
+    directory = Pyre.Instance.fetch!(name).directory
 
-    try do
-      :ok = Pyre.await_ready(name, 60_000)
-      soak(name, options)
-    after
-      directory = Pyre.Instance.fetch!(name).directory
-      Supervisor.stop(supervisor, :shutdown, :infinity)
-      Process.put(:directory, directory)
-    end
-    |> add_leaks(Process.delete(:directory))
+    report =
+      try do
+        :ok = Pyre.await_ready(name, 60_000)
+        soak(name, options)
+      after
+        Supervisor.stop(supervisor, :shutdown, :infinity)
+      end
+
+    add_leaks(report, directory)
   end
 
   defp instance_options(name, options) do
@@ -94,7 +96,7 @@ defmodule Pyre.Chaos do
     # By then all code is loaded, which makes atoms.
     atoms =
       Task.async(fn ->
-        true = pause(500 * options.seconds)
+        Patience.pause(500 * options.seconds)
         :erlang.system_info(:atom_count)
       end)
 
@@ -138,22 +140,23 @@ defmodule Pyre.Chaos do
     cond do
       waiting + timers == 0 -> true
       now() > limit -> false
-      pause(@look_ms) -> await_quiet(name, limit)
+      true -> look_again(name, limit)
     end
   end
 
-  @doc "Waits; nothing is waited for."
-  @spec pause(non_neg_integer()) :: true
-  def pause(ms) do
-    receive do
-    after
-      ms -> true
-    end
+  defp look_again(name, limit) do
+    Patience.pause(@look_ms)
+    await_quiet(name, limit)
   end
 
   defp peak(most, until) do
     most = max(most, :erlang.memory(:total))
-    if not over?(until) and pause(@sample_ms), do: peak(most, until), else: most
+    if over?(until), do: most, else: peak_later(most, until)
+  end
+
+  defp peak_later(most, until) do
+    Patience.pause(@sample_ms)
+    peak(most, until)
   end
 
   defp atom_growth(grown) when grown <= @allowed_atoms, do: []

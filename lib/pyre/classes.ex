@@ -5,6 +5,7 @@ defmodule Pyre.Classes do
   # files that could not be imported. Written when a worker is ready, read by whoever starts or runs an agent.
 
   alias Pyre.{Error, Instance}
+  alias Pyre.Timers.Schedule
 
   @scalars %{
     "str" => &is_binary/1,
@@ -29,7 +30,13 @@ defmodule Pyre.Classes do
 
     interleaves? = Enum.any?(rows, fn {_key, interleave, _idempotent} -> interleave == true end)
     hooks = {{name, :hooks}, class["on_start"] == true, class["on_stop"] == true, interleaves?}
-    :ets.insert(instance.classes, [{name, class}, hooks | rows])
+    :ets.insert(instance.classes, [{name, class}, hooks, {{name, :timers}, declared(class)} | rows])
+  end
+
+  defp declared(class) do
+    for [key, handler, wire] <- Map.get(class, "timers", []),
+        {:ok, schedule} <- [Schedule.parse(wire)],
+        do: {key, handler, schedule}
   end
 
   @doc "Has any worker told its classes yet?"
@@ -116,6 +123,15 @@ defmodule Pyre.Classes do
     case :ets.lookup(instance.classes, {class, handler}) do
       [row] -> elem(row, position) == true
       [] -> false
+    end
+  end
+
+  @doc "The timers that the class declares: key, handler, schedule."
+  @spec timers(Instance.t(), String.t()) :: [{String.t(), String.t(), Schedule.t()}]
+  def timers(instance, class) do
+    case :ets.lookup(instance.classes, {class, :timers}) do
+      [{_key, timers}] -> timers
+      [] -> []
     end
   end
 

@@ -8,7 +8,7 @@ defmodule Pyre.Drain do
 
   require Logger
 
-  alias Pyre.{Address, Classes, DeadLetters, Error, Instance, Mailbox}
+  alias Pyre.{Address, Classes, DeadLetters, Error, Instance, Mailbox, Patience}
 
   @poll_ms 10
 
@@ -99,14 +99,12 @@ defmodule Pyre.Drain do
     cond do
       done?.() -> :ok
       Instance.now_ms() >= until -> :timeout
-      pause() -> wait(done?, until)
+      true -> wait_on(done?, until)
     end
   end
 
-  defp pause do
-    receive do
-    after
-      @poll_ms -> true
-    end
+  defp wait_on(done?, until) do
+    Patience.pause(@poll_ms)
+    wait(done?, until)
   end
 end

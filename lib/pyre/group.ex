@@ -8,7 +8,7 @@ defmodule Pyre.Group do
   use Supervisor
 
   alias Pyre.Group.Table
-  alias Pyre.{Address, Instance}
+  alias Pyre.{Address, Instance, Patience}
 
   # How long one who adds a child waits for a supervisor that is just being restarted.
   @patience_ms 5_000
@@ -91,17 +91,10 @@ defmodule Pyre.Group do
 
   defp wait(instance, group, child, until) do
     if Table.status(instance, group) in [:starting, :running] and Instance.now_ms() < until do
-      pause()
+      Patience.pause(@pause_ms)
       start_child(instance, group, child, until)
     else
       {:error, :group_down}
-    end
-  end
-
-  defp pause do
-    receive do
-    after
-      @pause_ms -> :ok
     end
   end
 
@@ -109,7 +102,7 @@ defmodule Pyre.Group do
   defp restart_dead(instance, group, id) do
     with {:ok, %{pid: pid}} when is_pid(pid) <- Address.fetch(instance, id),
          false <- Process.alive?(pid) do
-      pause()
+      Patience.pause(@pause_ms)
       restart_child(instance, group, {:agent, id})
     else
       _runs_or_gone -> :ok

@@ -27,6 +27,7 @@ defmodule Pyre.Instance do
     :dead_letters,
     :monitors,
     :paused,
+    :steps,
     :counters,
     :load,
     :flags,
@@ -52,6 +53,7 @@ defmodule Pyre.Instance do
           dead_letters: :ets.tid(),
           monitors: :ets.tid(),
           paused: :ets.tid(),
+          steps: :ets.tid(),
           counters: :counters.counters_ref(),
           load: :counters.counters_ref(),
           flags: :atomics.atomics_ref(),
@@ -72,6 +74,7 @@ defmodule Pyre.Instance do
     :expired,
     :overloaded,
     :resent,
+    :retries,
     :dropped_casts,
     :worker_recycles,
     :strikes,
@@ -83,12 +86,13 @@ defmodule Pyre.Instance do
 
   # The atomics: 1 the last handle given out, 2 set when the intake is closed, 3 the last number for timers and waits,
   # 4 the bytes of all dead letters,
-  # 5 how many pauses there are.
+  # 5 how many pauses there are, 6 how many results of steps there are.
   @handle 1
   @draining 2
   @unique 3
   @letter_bytes 4
   @pauses 5
+  @steps 6
 
   @doc "The validated options of an instance, as a map."
   @spec config(keyword()) :: map()
@@ -160,6 +164,14 @@ defmodule Pyre.Instance do
   @spec pauses(t()) :: integer()
   def pauses(%__MODULE__{flags: flags}), do: :atomics.get(flags, @pauses)
 
+  @doc "Counts the recorded results of steps."
+  @spec add_steps(t(), integer()) :: :ok
+  def add_steps(%__MODULE__{flags: flags}, by), do: :atomics.add(flags, @steps, by)
+
+  @doc "How many recorded results of steps there are."
+  @spec steps(t()) :: integer()
+  def steps(%__MODULE__{flags: flags}), do: :atomics.get(flags, @steps)
+
   @doc "Closes the intake: from now on calls, casts and starts are answered `stopping`."
   @spec close(t()) :: :ok
   def close(%__MODULE__{flags: flags}), do: :atomics.put(flags, @draining, 1)
@@ -184,7 +196,7 @@ defmodule Pyre.Instance do
 
   @doc "New flags for an instance."
   @spec new_flags() :: :atomics.atomics_ref()
-  def new_flags, do: :atomics.new(5, signed: true)
+  def new_flags, do: :atomics.new(6, signed: true)
 
   @doc "Makes a process of the tree findable by its role."
   @spec register(t(), term()) :: true

@@ -7,9 +7,10 @@ defmodule Pyre.Mailbox do
   #
   # The key {handle, lane, seq} keeps a sender's order: seq is counted up in the agent's row. A row is *claimed* before it
   # is run or withdrawn: the one who raises `claim` from 0 to 1 has it, be it the agent that runs it or the
-  # caller who no longer wants it.
+  # caller who no longer wants it. A `claim` below 0 is a message that waits for its next attempt: `Pyre.Agent.Retries`.
 
   alias Pyre.{Address, Error, Instance}
+  alias Pyre.Agent.{Retries, Steps}
 
   # Lanes: control messages overtake.
   @control 0
@@ -149,7 +150,7 @@ defmodule Pyre.Mailbox do
   @doc "Withdraws a message that is not running. False where it runs, or has ended."
   @spec withdraw(Instance.t(), Address.id(), key()) :: boolean()
   def withdraw(instance, id, key) do
-    with true <- claim(instance, key),
+    with true <- take(instance, key),
          [row] <- :ets.lookup(instance.mailbox, key) do
       delete(instance, id, to_map(row))
       true
@@ -158,14 +159,17 @@ defmodule Pyre.Mailbox do
     end
   end
 
-  @doc "The oldest message that nobody has claimed."
-  @spec next(Instance.t(), pos_integer()) :: t() | nil
+  @doc "The oldest message that nobody has claimed; `:held` where one that waits for its next attempt keeps its place."
+  @spec next(Instance.t(), pos_integer()) :: t() | :held | nil
   def next(instance, handle), do: next_after(instance, handle, {handle, -1, 0})
 
   defp next_after(instance, handle, key) do
     with {^handle, _lane, _seq} = found <- :ets.next(instance.mailbox, key),
          [row] <- :ets.lookup(instance.mailbox, found) do
-      if elem(row, 1) == 0, do: to_map(row), else: next_after(instance, handle, found)
+      case elem(row, 1) do
+        0 -> to_map(row)
+        claim -> if Retries.holds?(claim), do: :held, else: next_after(instance, handle, found)
+      end
     else
       [] -> next_after(instance, handle, key)
       _none_or_another_agent -> nil
@@ -189,11 +193,11 @@ defmodule Pyre.Mailbox do
     |> Enum.map(&to_map/1)
   end
 
-  @doc "The messages that nobody has claimed, in order."
+  @doc "The messages that nobody has claimed, in order; also those that wait for their next attempt."
   @spec waiting(Instance.t(), pos_integer()) :: [t()]
   def waiting(instance, handle) do
     instance.mailbox
-    |> :ets.select([{row_pattern(handle), [{:==, :"$1", 0}], [:"$_"]}])
+    |> :ets.select([{row_pattern(handle), [{:"=<", :"$1", 0}], [:"$_"]}])
     |> Enum.map(&to_map/1)
   end
 
@@ -213,23 +217,39 @@ defmodule Pyre.Mailbox do
         {{:_, :"$1", :_, :_, :_, :_, :_, :_, :_}, [{:>, :"$1", 0}], [true]}
       ])
 
+  @doc "Which attempt of a message runs, or is the next; 1 where it is gone."
+  @spec attempt(Instance.t(), key()) :: pos_integer()
+  def attempt(instance, key) do
+    :ets.lookup_element(instance.mailbox, key, @attempt)
+  rescue
+    ArgumentError -> 1
+  end
+
   @doc "Takes a message that has ended out of the mailbox, and counts it out once, whoever else does so too."
   @spec delete(Instance.t(), Address.id(), t()) :: :ok
-  def delete(instance, id, %{key: key, args: args}) do
+  def delete(instance, id, %{key: key, kind: kind, args: args}) do
     case :ets.take(instance.mailbox, key) do
-      [_row] -> Address.leave(instance, id, size(args))
-      [] -> :ok
+      [_row] ->
+        Steps.forget(instance, key)
+        # The timer's next run may be held until this one has ended.
+        if kind == :timer and :ets.member(instance.timers, {:held, key}),
+          do: Instance.notify(instance, :timers, {:ended, key})
+
+        Address.leave(instance, id, size(args))
+
+      [] ->
+        :ok
     end
   end
 
-  @doc "Answers every call that nobody has begun, in all mailboxes."
+  @doc "Answers every call that isn't running, in all mailboxes."
   @spec refuse_all(Instance.t(), Error.t()) :: :ok
   def refuse_all(instance, error) do
     :ets.foldl(
       fn row, :ok ->
         %{reply_to: reply_to} = message = to_map(row)
 
-        if elem(row, 1) == 0 and reply_to != nil and withdraw(instance, elem(row, 2), message.key),
+        if elem(row, 1) <= 0 and reply_to != nil and withdraw(instance, elem(row, 2), message.key),
           do: reply(reply_to, 1, error)
 
         :ok
@@ -263,16 +283,13 @@ defmodule Pyre.Mailbox do
   @doc "Claims what nobody has claimed: those messages, in order. They stay in the mailbox until each is settled."
   @spec claim_all(Instance.t(), pos_integer()) :: [t()]
   def claim_all(instance, handle) do
-    case next(instance, handle) do
-      nil ->
-        []
-
-      message ->
-        if claim(instance, message.key),
-          do: [message | claim_all(instance, handle)],
-          else: claim_all(instance, handle)
+    case waiting(instance, handle) do
+      [] -> []
+      messages -> Enum.filter(messages, &take(instance, &1.key)) ++ claim_all(instance, handle)
     end
   end
+
+  defp take(instance, key), do: claim(instance, key) or Retries.take(instance, key)
 
   @doc "Is there any message, claimed or not?"
   @spec any?(Instance.t(), pos_integer()) :: boolean()

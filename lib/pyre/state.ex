@@ -2,12 +2,12 @@ defmodule Pyre.State do
   @moduledoc false
 
   # Owns the tables of an instance and does nothing else, so that it has no reason to die: addresses, mailboxes,
-  # committed states, restart budgets, groups, timers, dead letters, monitors, pauses, quarantine. Every other process of
+  # committed states, restart budgets, groups, timers, dead letters, monitors, pauses, quarantine, steps. Every other process of
   # the tree can be lost and rebuilds itself from here. It is the first child and the last to stop.
 
   use GenServer
 
-  alias Pyre.Instance
+  alias Pyre.{Instance, Patience}
 
   @directory_mode 0o700
   @remove_attempts 100
@@ -40,15 +40,8 @@ defmodule Pyre.State do
     _removed = File.rm_rf(directory)
 
     if attempts > 1 and File.exists?(directory) do
-      pause()
+      Patience.pause(@pause_ms)
       remove(directory, attempts - 1)
-    end
-  end
-
-  defp pause do
-    receive do
-    after
-      @pause_ms -> :ok
     end
   end
 
@@ -72,6 +65,7 @@ defmodule Pyre.State do
       dead_letters: table(:pyre_dead_letters, :ordered_set),
       monitors: table(:pyre_monitors, :ordered_set),
       paused: table(:pyre_paused, :ordered_set),
+      steps: table(:pyre_steps, :ordered_set),
       counters: Instance.new_counters(),
       load: Pyre.Worker.Pool.new_load(config),
       flags: Instance.new_flags(),

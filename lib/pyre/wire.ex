@@ -45,6 +45,7 @@ defmodule Pyre.Wire do
     status_rejected: 4,
     status_cancelled: 5,
     status_unusable: 6,
+    status_retry: 7,
 
     # RESULT's status
     result_done: 0,
@@ -59,9 +60,13 @@ defmodule Pyre.Wire do
     verb_group: 6,
     verb_monitor: 7,
     verb_demonitor: 8,
+    verb_step: 9,
+    verb_timers: 10,
 
     # what rides with a commit
     effect_timer: 1,
+    effect_cancel_timer: 2,
+    effect_schedule: 3,
 
     # how the interpreter ended
     exit_closed: 0,

@@ -450,7 +450,7 @@ defmodule Pyre.Worker do
 
     Logger.error(Exception.message(error), worker: no, pyre: instance.name)
     Instance.notify(instance, :starter, :worker_failed)
-    Process.send_after(self(), :boot, Backoff.delay_ms(failures))
+    Process.send_after(self(), :boot, Backoff.delay_ms(failures, state.status in @up))
     %{state | status: :starting, os_pid: nil, failures: max(failures, 1), boot_timer: nil, drain: nil}
   end
 

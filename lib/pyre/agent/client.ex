@@ -4,6 +4,7 @@ defmodule Pyre.Agent.Client do
   # The caller's side of a call: puts the message into the mailbox and waits for the answer at an alias, so that a late
   # one never reaches the caller's mailbox. Gives up at the deadline, and then learns whether the message had begun.
 
+  alias Pyre.Agent.Retries
   alias Pyre.{Address, Error, Instance, Mailbox}
   alias Pyre.Wire.Body
 
@@ -80,20 +81,26 @@ defmodule Pyre.Agent.Client do
   defp own(body), do: body
 
   defp give_up(instance, id, key, {ref, alias, timeout}) do
+    attempt = Mailbox.attempt(instance, key)
+
     if Mailbox.withdraw(instance, id, key) do
       :erlang.unalias(alias)
       Instance.count(instance, :expired)
-
-      {:error,
-       Error.new(
-         :deadline,
-         "the message waited #{timeout} ms in the mailbox of #{inspect(id)} and did not run"
-       )}
+      {:error, expired(id, attempt, timeout)}
     else
       cancel(instance, id, key)
       verdict(id, ref, alias, timeout)
     end
   end
+
+  defp expired(id, 1, timeout) do
+    Error.new(
+      :deadline,
+      "the message waited #{timeout} ms in the mailbox of #{inspect(id)} and did not run"
+    )
+  end
+
+  defp expired(id, attempt, _timeout), do: Retries.error(id, attempt)
 
   defp cancel(instance, id, key) do
     with {:ok, %{pid: pid}} when is_pid(pid) <- Address.fetch(instance, id), do: send(pid, {:cancel, key})

@@ -6,8 +6,8 @@ defmodule Pyre.Agent.Requests do
 
   require Pyre.Wire, as: Wire
 
-  alias Pyre.Agent.{Commits, Spawning, Starter, Stopping, Waits}
-  alias Pyre.{Classes, Error, Group, Instance, Mailbox, Monitors, Worker}
+  alias Pyre.Agent.{Commits, Retries, Spawning, Starter, Steps, Stopping, Waits}
+  alias Pyre.{Classes, Error, Group, Instance, Mailbox, Monitors, Timers, Worker}
   alias Pyre.Wire.{Body, MsgPack}
 
   @typep origin :: {worker :: pid(), ref :: non_neg_integer()}
@@ -97,6 +97,30 @@ defmodule Pyre.Agent.Requests do
     state
   end
 
+  # Nobody would ever take the result of a hook's step out again: there is no message that ends.
+  def make(state, {_handle, hook, _seq}, origin, {Wire.verb_step(), _target, _name, _body, _timeout_ms})
+      when is_atom(hook) do
+    answer(origin, 1, Error.new(:invalid_args, "#{hook} is run anew each time: ctx.step is for messages"))
+    state
+  end
+
+  def make(state, key, origin, {Wire.verb_step(), _target, name, <<>>, _timeout_ms}) do
+    answer(origin, 0, Steps.fetch(state.instance, key, name))
+    state
+  end
+
+  def make(state, key, origin, {Wire.verb_step(), _target, name, body, _timeout_ms}) do
+    Steps.record(state.instance, key, name, body)
+    answer(origin, 0, @nothing)
+    state
+  end
+
+  def make(state, _key, origin, {Wire.verb_timers(), _target, _name, _body, _timeout_ms}) do
+    {:ok, body} = state.instance |> Timers.list(state.handle) |> MsgPack.encode()
+    answer(origin, 0, body)
+    state
+  end
+
   def make(
         %{running: %{key: key} = running} = state,
         key,
@@ -143,13 +167,11 @@ defmodule Pyre.Agent.Requests do
   def timed_out(%{requests: requests} = state, token) do
     case requests do
       %{^token => %{target: target, called: called}} ->
+        attempt = Mailbox.attempt(state.instance, called)
+
         error =
           if Mailbox.withdraw(state.instance, target, called),
-            do:
-              Error.new(
-                :deadline,
-                "the call to #{inspect(target)} was still waiting in its mailbox at its deadline; it did not run"
-              ),
+            do: expired(target, attempt),
             else: cancel_callee(state, target, called)
 
         answered(state, token, 1, error)
@@ -158,6 +180,15 @@ defmodule Pyre.Agent.Requests do
         state
     end
   end
+
+  defp expired(target, 1) do
+    Error.new(
+      :deadline,
+      "the call to #{inspect(target)} was still waiting in its mailbox at its deadline; it did not run"
+    )
+  end
+
+  defp expired(target, attempt), do: Retries.error(target, attempt)
 
   defp cancel_callee(state, target, called) do
     with {:ok, %{pid: pid}} when is_pid(pid) <- Pyre.Address.fetch(state.instance, target),

@@ -4,7 +4,7 @@ defmodule Pyre.Agent.Restarting do
   # Restarts and deletes agents on request. Runs in the process of whoever asks.
 
   alias Pyre.Agent.{Client, Ending, Restarts, Starter}
-  alias Pyre.{Address, Error, Instance, Mailbox, Options}
+  alias Pyre.{Address, Error, Instance, Mailbox, Options, Patience}
   alias Pyre.Group.{Control, Table}
 
   @end_ms 1_000
@@ -65,17 +65,8 @@ defmodule Pyre.Agent.Restarting do
   end
 
   # Its process may still be telling who waited.
-  defp await_end(%{pid: nil}), do: :ok
-
-  defp await_end(%{pid: pid}) do
-    monitor = Process.monitor(pid)
-
-    receive do
-      {:DOWN, ^monitor, :process, ^pid, _reason} -> :ok
-    after
-      @end_ms -> Process.demonitor(monitor, [:flush]) && :ok
-    end
-  end
+  defp await_end(%{pid: nil}), do: true
+  defp await_end(%{pid: pid}), do: Patience.await_end(pid, @end_ms)
 
   defp fetch(instance, id) do
     with :error <- Address.fetch(instance, id), do: {:error, Mailbox.not_found(id)}

@@ -9,7 +9,7 @@ defmodule Pyre.Agent.Starter do
   require Logger
 
   alias Pyre.Agent.{Commits, Ending}
-  alias Pyre.{Address, Classes, Error, Group, Instance, Options}
+  alias Pyre.{Address, Classes, Error, Group, Instance, Options, Patience}
   alias Pyre.Group.Table
   alias Pyre.Wire.Body
   alias Pyre.Worker.Pool
@@ -60,10 +60,8 @@ defmodule Pyre.Agent.Starter do
   defp running?(instance), do: Process.whereis(instance.name) != nil
 
   defp await_again(instance, what, timeout, since) do
-    receive do
-    after
-      @pause_ms -> await(instance, what, timeout, since)
-    end
+    Patience.pause(@pause_ms)
+    await(instance, what, timeout, since)
   end
 
   defp not_ready(instance) do
@@ -336,20 +334,12 @@ defmodule Pyre.Agent.Starter do
   end
 
   defp revive(instance, id, pid) do
-    await_end(pid)
+    # The processes of a partition that was killed die with it, but not in the same instant.
+    Patience.await_end(pid)
 
     with {:ok, %{pid: ^pid, status: status}} when status != :terminated <- Address.fetch(instance, id) do
       if status not in [:parked, :stopping], do: Address.put_status(instance, id, :restarting)
       Pyre.Agent.Supervisor.start_child(instance, id)
-    end
-  end
-
-  # The processes of a partition that was killed die with it, but not in the same instant.
-  defp await_end(pid) do
-    monitor = Process.monitor(pid)
-
-    receive do
-      {:DOWN, ^monitor, :process, ^pid, _reason} -> :ok
     end
   end
 

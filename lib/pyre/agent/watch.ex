@@ -4,7 +4,7 @@ defmodule Pyre.Agent.Watch do
   # Watches the running message, and cancels it: its caller gave up or died, or it runs past its deadline or the limit.
   # Runs in the agent's process. Only messages that run long are watched, so that the short ones don't pay for it.
 
-  alias Pyre.Agent.Ending
+  alias Pyre.Agent.{Ending, Retries}
   alias Pyre.{Error, Instance, Mailbox, Worker}
   alias Pyre.Worker.Isolation
 
@@ -125,14 +125,15 @@ defmodule Pyre.Agent.Watch do
   @spec expire(Pyre.Agent.t(), Mailbox.t()) :: term()
   def expire(state, message) do
     Instance.count(state.instance, :expired)
+    Mailbox.reply(message.reply_to, 1, expired(message, state))
+  end
 
-    Mailbox.reply(
-      message.reply_to,
-      1,
-      Error.new(
-        :deadline,
-        "the deadline passed while the message was waiting in the mailbox of #{inspect(state.id)}; it did not run"
-      )
+  defp expired(%{attempt: 1}, state) do
+    Error.new(
+      :deadline,
+      "the deadline passed while the message was waiting in the mailbox of #{inspect(state.id)}; it did not run"
     )
   end
+
+  defp expired(message, state), do: Retries.error(state.id, message.attempt)
 end

@@ -4,7 +4,7 @@ defmodule Pyre.Chaos.Load do
   # The senders of the soak. Each casts and calls, one after the other, and writes down what it was told.
 
   alias Pyre.Chaos.Ledger
-  alias Pyre.{Chaos, Error, PythonError}
+  alias Pyre.{Chaos, Error, Patience, PythonError}
 
   @think_ms 2
   # How much longer than its deadline a call may take: the wait for the agent's verdict, and a busy machine.
@@ -32,7 +32,7 @@ defmodule Pyre.Chaos.Load do
     if Chaos.over?(until) do
       seen
     else
-      Chaos.pause(:rand.uniform(@think_ms))
+      Patience.pause(:rand.uniform(@think_ms))
       {numbers, seen} = send_one(:rand.uniform(100), pick(sender.ids), sender, numbers, seen)
       send_all(sender, numbers, seen)
     end

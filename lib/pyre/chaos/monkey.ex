@@ -3,7 +3,7 @@ defmodule Pyre.Chaos.Monkey do
 
   # The trouble of the soak: kills, stops, freezes and floods, at random but the same for the same seed.
 
-  alias Pyre.{Chaos, Instance}
+  alias Pyre.{Chaos, Instance, Patience}
   alias Pyre.Worker.Pool
 
   @acts [
@@ -30,7 +30,7 @@ defmodule Pyre.Chaos.Monkey do
   end
 
   defp trouble(name, ids, options, until, done) do
-    Chaos.pause(:rand.uniform(2 * options.pause_ms))
+    Patience.pause(:rand.uniform(2 * options.pause_ms))
 
     if Chaos.over?(until) or enough?(done, options) do
       done

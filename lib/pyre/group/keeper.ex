@@ -11,7 +11,7 @@ defmodule Pyre.Group.Keeper do
   require Logger
 
   alias Pyre.Agent.{Ending, Restarts}
-  alias Pyre.{Address, Error, Group, Instance}
+  alias Pyre.{Address, Error, Group, Instance, Patience}
   alias Pyre.Group.Table
 
   defstruct [:instance, monitors: %{}]
@@ -151,16 +151,8 @@ defmodule Pyre.Group.Keeper do
   defp revive(instance, group, pid) do
     with {:ok, children} <- Group.Supervisor.children(instance),
          false <- pid in children do
-      await_end(pid)
+      Patience.await_end(pid)
       Group.Supervisor.start_child(instance, group)
-    end
-  end
-
-  defp await_end(pid) do
-    monitor = Process.monitor(pid)
-
-    receive do
-      {:DOWN, ^monitor, :process, ^pid, _reason} -> :ok
     end
   end
 end

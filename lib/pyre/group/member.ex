@@ -8,7 +8,7 @@ defmodule Pyre.Group.Member do
 
   alias Pyre.Agent.Ending
   alias Pyre.Group.Table
-  alias Pyre.{Address, Instance, Worker}
+  alias Pyre.{Address, Instance, Patience, Worker}
 
   # How long a predecessor whose supervisor was killed may take to leave.
   @leave_ms 5_000
@@ -27,18 +27,12 @@ defmodule Pyre.Group.Member do
 
   # A supervisor that was killed has a successor at once, while the processes that it had are still leaving.
   defp await_end(pid) do
-    monitor = Process.monitor(pid)
-
-    receive do
-      {:DOWN, ^monitor, :process, ^pid, _reason} -> :ok
-    after
-      @leave_ms ->
-        Process.exit(pid, :kill)
-
-        receive do
-          {:DOWN, ^monitor, :process, ^pid, _reason} -> :ok
-        end
+    unless Patience.await_end(pid, @leave_ms) do
+      Process.exit(pid, :kill)
+      Patience.await_end(pid)
     end
+
+    :ok
   end
 
   @doc "How the last process of this agent ended: by itself, or by its supervisor, after which one that is :temporary stays down."

@@ -3,6 +3,7 @@
 This file alone must be readable for Pythons that are too old, so that they can say so.
 """
 
+import gc
 import os
 import sys
 
@@ -26,6 +27,8 @@ def main() -> int:
 
 
 def _work() -> int:
+    # Until everything is imported: a collection finds nothing then, and there would be dozens.
+    gc.disable()
     from pyre._worker import Worker  # noqa: PLC0415  # not before the checks
 
     worker = Worker()

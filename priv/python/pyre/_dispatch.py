@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-from time import monotonic_ns
+from time import monotonic_ns, sleep
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pyre import _wire, errors
@@ -23,14 +23,20 @@ from pyre._resources import Resources
 from pyre._threads import MAX_THREADS, Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-__all__ = ["Catalogue", "Dispatcher"]
+__all__ = ["GONE", "Catalogue", "Dispatcher"]
 
 DONE = _wire.OP_DONE
 Task = asyncio.Task
 ON_START = _wire.KIND_ON_START
-GONE = {_wire.STATUS_FAILED, _wire.STATUS_REJECTED, _wire.STATUS_CANCELLED, _wire.STATUS_UNUSABLE}
+GONE = {
+    _wire.STATUS_FAILED,
+    _wire.STATUS_REJECTED,
+    _wire.STATUS_CANCELLED,
+    _wire.STATUS_UNUSABLE,
+    _wire.STATUS_RETRY,
+}
 MAX_ACTIVATIONS = 50_000
 NS_PER_MS = 1_000_000
 
@@ -76,6 +82,8 @@ class Dispatcher:
         self.on_stop: Callable[[int], None] = _ignore_stop
         self.watched: Callable[[Message], None] | None = None
         self.note: Callable[..., None] = _ignore
+        self.pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self.sleep: Callable[[float], None] = sleep
         self._classes = catalogue.classes
         self._unusable: dict[int, tuple[int, bytes]] = {}
         self._offset_ns = 0

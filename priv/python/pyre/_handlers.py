@@ -85,6 +85,7 @@ class AgentClass:
     no_hook: HandlerSpec
     state: StateKind
     autostart: list[list[Any]]
+    timers: list[list[Any]]
     snapshot_kind: type[Agent]
     interleaves: bool
 
@@ -97,6 +98,7 @@ class AgentClass:
             "file": self.file,
             "doc": inspect.cleandoc(self.kind.__doc__ or ""),
             "autostart": self.autostart,
+            "timers": self.timers,
             "on_start": self.on_start is not None,
             "on_stop": self.on_stop is not None,
             "handlers": {spec.name: spec.outline() for spec in self.handlers.values()},
@@ -121,6 +123,7 @@ def compile_agent(kind: type[Agent], file: str, resource_types: Mapping[Any, str
         no_hook=_compile(kind, _nothing, HandlerOptions(), state, {}),
         state=state,
         autostart=_autostart(kind),
+        timers=_timers(kind, handlers),
         snapshot_kind=_snapshot_kind(kind),
         interleaves=any(spec.options.interleave for spec in handlers),
     )
@@ -194,6 +197,24 @@ def _autostart(kind: type[Agent]) -> list[list[Any]]:
     raise HandlerError(
         f"{kind.__name__}.autostart must be False, True, an id, or a dict from ids to start arguments, got {wanted!r}"
     )
+
+
+def _timers(kind: type[Agent], handlers: list[HandlerSpec]) -> list[list[Any]]:
+    timers: dict[str, list[Any]] = {}
+    for spec in handlers:
+        for key, schedule in getattr(spec.function, "__pyre_timers__", ()):
+            name = key or spec.name
+            if name in timers:
+                raise HandlerError(
+                    f"{kind.__name__}.{spec.name}: another timer has the key {name!r}; give each its own"
+                )
+            needed = [param.name for param in spec.params if param.required]
+            if needed:
+                raise HandlerError(
+                    f"{kind.__name__}.{spec.name}: a timer gives no arguments, and {needed[0]!r} is required"
+                )
+            timers[name] = [name, spec.name, list(schedule)]
+    return list(timers.values())
 
 
 def _snapshot_kind(kind: type[Agent]) -> type[Agent]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import math
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pyre._dispatch import Dispatcher
     from pyre._handlers import HandlerSpec
     from pyre._requests import Request
+    from pyre.retry import Retry
 
 __all__ = ["CURRENT", "FunctionRun", "Message"]
 
@@ -55,12 +57,13 @@ class _Answered(Exception):  # noqa: N818  # ends a message early, with its answ
 class _Side:
     """What few messages need, and so is made when the first of it is."""
 
-    __slots__ = ("cancelling", "children", "effects", "thread_waits")
+    __slots__ = ("cancelling", "children", "effects", "steps", "thread_waits")
 
     def __init__(self) -> None:
         self.cancelling = False
         self.children: set[asyncio.Task[Any]] = set()
         self.effects: list[tuple[Any, ...]] = []
+        self.steps: set[str] = set()
         self.thread_waits: list[concurrent.futures.Future[Any]] = []
 
 
@@ -234,6 +237,8 @@ class Message:
             self._finish(exc.status, exc.body)
         elif isinstance(exc, asyncio.CancelledError) and self.cancelling:
             self._finish(_wire.STATUS_CANCELLED, own_body(errors.Cancelled(f"{self.name} was cancelled")))
+        elif (plan := self._next_attempt(exc)) is not None:
+            self._finish(_wire.STATUS_RETRY, self._failure(exc), effects=[plan])
         elif isinstance(exc, (errors.Reject, *self.raises())):
             self._finish(_wire.STATUS_REJECTED, rejection_body(exc))
         else:
@@ -248,14 +253,25 @@ class Message:
         """Tell which exceptions are expected refusals."""
         return self.spec.options.raises
 
-    def _finish(self, status: int, body: bytes, state: Any = ()) -> None:  # noqa: ANN401
+    def retry(self) -> Retry | None:
+        """Tell which failures are worth another attempt."""
+        return self.spec.options.retry
+
+    def _next_attempt(self, exc: BaseException) -> tuple[int, int] | None:
+        retry = self.retry()
+        if retry is None or not retry.wants(exc, self.attempt, self.raises()):
+            return None
+        return math.ceil(retry.delay(self.attempt) * 1000), int(retry.hold)
+
+    def _finish(self, status: int, body: bytes, state: Any = (), effects: Any = ()) -> None:  # noqa: ANN401
         self._inner = self.task = None
         side = self._side
         if side is None:
-            self.dispatcher.done(self, status, body, state or [], [])
+            self.dispatcher.done(self, status, body, state or [], effects or [])
             return
-        effects: Any = side.effects if side.effects and status == _wire.STATUS_DONE else []
-        self.dispatcher.done(self, status, body, state or [], effects)
+        if status == _wire.STATUS_DONE:
+            effects = side.effects
+        self.dispatcher.done(self, status, body, state or [], effects or [])
         self._end_children(side.children)
         for wait in side.thread_waits:
             if not wait.done():
@@ -318,6 +334,10 @@ class Message:
         value: int = self.extra[1] if isinstance(self.extra, tuple) else 1
         return value
 
+    def remaining(self) -> float | None:
+        """Tell the seconds that are left until the deadline, None where there is none."""
+        return max(0.0, (self.deadline_ns - monotonic_ns()) / 1e9) if self.deadline_ns else None
+
     def labels(self) -> dict[str, Any]:
         """Tell what log records are labelled with."""
         return {
@@ -373,6 +393,28 @@ class Message:
         # Without a key: unique in the agent, and the same when the message runs again.
         name = key if key is not None else f"{self.message_id}:{len(effects)}"
         effects.append((_wire.EFFECT_TIMER, name.encode(), delay_ms, handler.encode(), args))
+
+    def begin_step(self, name: str) -> None:
+        """Take the name of a step, which is the only thing that its result is found by again."""
+        steps = self._more().steps
+        if name in steps:
+            raise ValueError(f"step {name!r} was run in this attempt already: give each its own key=")
+        steps.add(name)
+
+    def leave_step(self, name: str) -> None:
+        """Give the name of a step back that came to no result."""
+        self._more().steps.discard(name)
+
+    def add_schedule(self, key: str, schedule: tuple[Any, ...], handler: str, args: bytes) -> None:
+        """Set a timer that follows a schedule with the commit."""
+        self._must_be_writing("set a timer")
+        effect = (_wire.EFFECT_SCHEDULE, key.encode(), schedule, handler.encode(), args)
+        self._more().effects.append(effect)
+
+    def cancel_timer(self, key: str) -> None:
+        """Take a timer back with the commit."""
+        self._must_be_writing("cancel a timer")
+        self._more().effects.append((_wire.EFFECT_CANCEL_TIMER, key.encode()))
 
     def commit(self) -> Request[None]:
         """Commit the state in the middle of the handler."""
@@ -445,6 +487,10 @@ class FunctionRun(Message):
     def raises(self) -> tuple[type[BaseException], ...]:
         """Expect none; it may have failed before the function was found."""
         return ()
+
+    def retry(self) -> Retry | None:
+        """Run it once."""
+        return None
 
     @property
     def agent_id(self) -> str:

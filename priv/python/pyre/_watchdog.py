@@ -72,6 +72,7 @@ class Watchdog:
         self._turn = 0
         self._seen: _Step | None = None
         self._told = (0, 0)
+        self._tidy = False
         self.closing = False
 
     def start(self) -> None:
@@ -141,7 +142,16 @@ class Watchdog:
     def _collect_when_idle(self, dispatcher: Dispatcher) -> None:
         # The oldest generation holds all activations: it is collected only here, where nobody waits.
         turn, self._turn = self._turn, dispatcher.activations.turn
-        if turn == self._turn and not dispatcher.running and gc.get_count()[2] >= STALE_COLLECTIONS:
+        if turn != self._turn or dispatcher.running:
+            return
+        if not self._tidy and not dispatcher.activations.held:
+            # What was frozen at the start in haste, with the garbage that imports leave. Agents' objects must not be: a
+            # circle of frozen objects is never collected.
+            self._tidy = True
+            gc.unfreeze()
+            gc.collect()
+            gc.freeze()
+        elif gc.get_count()[2] >= STALE_COLLECTIONS:
             gc.collect()
 
     # --- Handlers that hold the loop ---

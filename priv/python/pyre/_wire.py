@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "EFFECT_CANCEL_TIMER",
+    "EFFECT_SCHEDULE",
     "EFFECT_TIMER",
     "EXIT_BUG",
     "EXIT_BY_HAND",
@@ -48,6 +50,7 @@ __all__ = [
     "STATUS_FAILED",
     "STATUS_REFUSED",
     "STATUS_REJECTED",
+    "STATUS_RETRY",
     "STATUS_UNUSABLE",
     "VERB_CALL",
     "VERB_CAST",
@@ -56,7 +59,9 @@ __all__ = [
     "VERB_GROUP",
     "VERB_MONITOR",
     "VERB_SPAWN",
+    "VERB_STEP",
     "VERB_STOP",
+    "VERB_TIMERS",
     "VERSION",
 ]
 
@@ -95,6 +100,7 @@ STATUS_EVICTED: Final = 3
 STATUS_REJECTED: Final = 4
 STATUS_CANCELLED: Final = 5
 STATUS_UNUSABLE: Final = 6
+STATUS_RETRY: Final = 7
 
 # RESULT's status
 RESULT_DONE: Final = 0
@@ -109,9 +115,13 @@ VERB_COMMIT: Final = 5
 VERB_GROUP: Final = 6
 VERB_MONITOR: Final = 7
 VERB_DEMONITOR: Final = 8
+VERB_STEP: Final = 9
+VERB_TIMERS: Final = 10
 
 # what rides with a commit
 EFFECT_TIMER: Final = 1
+EFFECT_CANCEL_TIMER: Final = 2
+EFFECT_SCHEDULE: Final = 3
 
 # how the interpreter ended
 EXIT_CLOSED: Final = 0

@@ -7,12 +7,16 @@ import dataclasses
 import inspect
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
 
+from pyre import _schedule
 from pyre._activations import Activation
+from pyre.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Address", "Agent", "HandlerOptions", "handler", "resource"]
+    from pyre._schedule import Missed
+
+__all__ = ["Address", "Agent", "HandlerOptions", "cron", "every", "handler", "resource"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -54,6 +58,7 @@ class HandlerOptions(NamedTuple):
     idempotent: bool = False
     raises: tuple[type[BaseException], ...] = ()
     name: str | None = None
+    retry: Retry | None = None
 
 
 @overload
@@ -68,6 +73,7 @@ def handler(
     idempotent: bool = False,
     raises: type[BaseException] | tuple[type[BaseException], ...] = (),
     name: str | None = None,
+    retry: Retry | None = None,
 ) -> Callable[[F], F]: ...
 
 
@@ -75,11 +81,15 @@ def handler(function: F | None = None, /, **options: Any) -> F | Callable[[F], F
     """Mark a method as a handler: what callers may name.
 
     `readonly` promises that the state stays as it is, `interleave` lets it run beside others on a read-only copy of
-    what was committed last, `idempotent` allows a second run after a crash, `raises` lists expected refusals.
+    what was committed last, `idempotent` allows a second run after a crash, `raises` lists expected refusals,
+    `retry` says which failures are worth another attempt.
     """
     if function is not None:
         return _marked(function, HandlerOptions())
     raises = options.pop("raises", ())
+    retry = options.get("retry")
+    if retry is not None and not isinstance(retry, Retry):
+        raise TypeError(f"expected retry to be a Retry, got {retry!r:.100}")
     chosen = HandlerOptions(raises=raises if isinstance(raises, tuple) else (raises,), **options)
     return lambda function: _marked(function, chosen)
 
@@ -87,6 +97,37 @@ def handler(function: F | None = None, /, **options: Any) -> F | Callable[[F], F
 def _marked(function: F, options: HandlerOptions) -> F:
     function.__pyre_handler__ = options  # type: ignore[attr-defined]
     return function
+
+
+def every(
+    period: float, /, *, key: str | None = None, missed: Missed = "run_once", jitter: float = 0, overlap: bool = False
+) -> Callable[[F], F]:
+    """Run a handler each `period` seconds in each agent of the class, from its start on; as `ctx.every` does.
+
+    It makes the method a handler. The key is the handler's name, so `ctx.cancel_timer` stops it for good.
+    """
+    schedule = _schedule.every(period, missed, jitter, overlap=overlap)
+    return lambda function: _scheduled(function, key, schedule)
+
+
+def cron(  # noqa: PLR0913  # as many as a schedule has
+    expression: str,
+    /,
+    *,
+    tz: str = "UTC",
+    key: str | None = None,
+    missed: Missed = "run_once",
+    jitter: float = 0,
+    overlap: bool = False,
+) -> Callable[[F], F]:
+    """Run a handler when a cron expression says so, in each agent of the class; as `ctx.cron`, and else as `@every`."""
+    schedule = _schedule.cron(expression, tz, missed, jitter, overlap=overlap)
+    return lambda function: _scheduled(function, key, schedule)
+
+
+def _scheduled(function: F, key: str | None, schedule: _schedule.Schedule) -> F:
+    _schedule.declare(function, key, schedule)
+    return function if hasattr(function, "__pyre_handler__") else _marked(function, HandlerOptions())
 
 
 def resource(function: F) -> F:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import math
-import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import structlog
 
-from pyre import _body, _wire, errors
+from pyre import _body, _schedule, _wire, errors
 from pyre._convert import pack
+from pyre._schedule import Timer
+from pyre._steps import RetriedCall, Step
 from pyre.agent import Address, Agent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    import datetime as dt
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from pyre._message import Message
     from pyre._requests import Request
+    from pyre._schedule import Missed
+    from pyre.retry import Retry
 
 __all__ = ["Context"]
 
-MIN_DELAY_SECONDS = 0.01
-
+T = TypeVar("T")
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 
 
@@ -61,13 +64,38 @@ class Context:
 
     def remaining(self) -> float | None:
         """Tell the seconds that are left until the deadline, None where there is none."""
-        deadline = self.deadline
-        return None if deadline is None else max(0.0, deadline - time.monotonic())
+        return self._message.remaining()
 
     @property
     def log(self) -> Any:  # noqa: ANN401
         """A structlog logger that knows the agent, its class, the handler and the message."""
         return structlog.get_logger().bind(**self._message.labels())
+
+    @overload
+    def call(
+        self,
+        id: str,
+        handler: str,
+        /,
+        *,
+        timeout: float | None = None,
+        args: Mapping[str, Any] | None = None,
+        retry: None = None,
+        **named: Any,  # noqa: ANN401
+    ) -> Request[Any]: ...
+
+    @overload
+    def call(
+        self,
+        id: str,
+        handler: str,
+        /,
+        *,
+        timeout: float | None = None,
+        args: Mapping[str, Any] | None = None,
+        retry: Retry,
+        **named: Any,  # noqa: ANN401
+    ) -> RetriedCall: ...
 
     def call(
         self,
@@ -77,11 +105,41 @@ class Context:
         *,
         timeout: float | None = None,
         args: Mapping[str, Any] | None = None,
-        **named: Any,  # noqa: ANN401
-    ) -> Request[Any]:
-        """Ask another agent, and await its answer. Names that collide with ours go into `args`."""
+        retry: Retry | None = None,
+        **named: Any,
+    ) -> Request[Any] | RetriedCall:
+        """Ask another agent, and await its answer. Names that collide with ours go into `args`.
+
+        With `retry` it is made when it is awaited, and again after an error that is safe to retry
+        (`PyreError.retryable`), within the deadline.
+        """
         envelope = (_wire.VERB_CALL, _id(id), handler.encode(), _packed(args, named), _milliseconds(timeout))
+        if retry is not None:
+            return RetriedCall(self._message, envelope, retry)
         return self._message.request(envelope, _body.unpack)
+
+    @overload
+    def step(
+        self,
+        name: str,
+        function: Callable[..., Awaitable[T]],
+        /,
+        *args: Any,  # noqa: ANN401
+        key: str | None = None,
+    ) -> Step[T]: ...
+
+    @overload
+    def step(self, name: str, function: Callable[..., T], /, *args: Any, key: str | None = None) -> Step[T]: ...  # noqa: ANN401
+
+    def step(self, name: str, function: Callable[..., Any], /, *args: Any, key: str | None = None) -> Step[Any]:
+        """Do something once for this message, however often the message is run.
+
+        `await` it, or `.wait()` for it in a `def` handler.
+        The result is recorded, and given instead when the message is run again, by a retry or after the death of its
+        interpreter. It must be able to travel, like a reply. A step that raises is not recorded. `key` tells several
+        uses of one name apart.
+        """
+        return Step(self._message, name if key is None else f"{name}:{key}", function, args)
 
     def cast(
         self,
@@ -176,9 +234,74 @@ class Context:
         **named: Any,  # noqa: ANN401
     ) -> None:
         """Send this agent a message in `delay` seconds. It rides with the commit; a second one with a key replaces."""
-        if not (math.isfinite(delay) and delay >= MIN_DELAY_SECONDS):
-            raise ValueError(f"expected a delay of at least {MIN_DELAY_SECONDS} seconds, got {delay!r}")
-        self._message.add_timer(key, math.ceil(delay * 1000), handler, _packed(args, named))
+        self._message.add_timer(key, _schedule.milliseconds(delay, "delay"), handler, _packed(args, named))
+
+    def every(  # noqa: PLR0913  # as many as a schedule has
+        self,
+        period: float,
+        handler: str,
+        /,
+        *,
+        key: str | None = None,
+        missed: Missed = "run_once",
+        jitter: float = 0,
+        overlap: bool = False,
+        args: Mapping[str, Any] | None = None,
+        **named: Any,  # noqa: ANN401
+    ) -> None:
+        """Send this agent a message each `period` seconds, counted from the schedule; it rides with the commit.
+
+        Without a key it has the handler's name as its key. Setting the same again leaves it as it is, so `on_start`
+        may. While its last run has not ended the next is held, and runs right after; `overlap=True` queues it. Of runs
+        that were missed, `missed` runs one, none, or all. `jitter` adds up to that many seconds, at random.
+        """
+        schedule = _schedule.every(period, missed, jitter, overlap=overlap)
+        self._message.add_schedule(_key(key, handler), schedule, handler, _packed(args, named))
+
+    def at(
+        self,
+        when: dt.datetime,
+        handler: str,
+        /,
+        *,
+        key: str | None = None,
+        args: Mapping[str, Any] | None = None,
+        **named: Any,  # noqa: ANN401
+    ) -> None:
+        """Send this agent a message at an instant: an aware datetime. One that is past fires at once.
+
+        It follows the machine's clock, also where that is set. Without a key it has the handler's name as its key.
+        """
+        self._message.add_schedule(_key(key, handler), _schedule.at(when), handler, _packed(args, named))
+
+    def cron(  # noqa: PLR0913  # as many as a schedule has
+        self,
+        expression: str,
+        handler: str,
+        /,
+        *,
+        tz: str = "UTC",
+        key: str | None = None,
+        missed: Missed = "run_once",
+        jitter: float = 0,
+        overlap: bool = False,
+        args: Mapping[str, Any] | None = None,
+        **named: Any,  # noqa: ANN401
+    ) -> None:
+        """Send this agent a message whenever a cron expression says so, on the clocks of a time zone; else as `every`.
+
+        A time of day that the clocks skip in spring runs right after the gap; one that they repeat in autumn runs once.
+        """
+        schedule = _schedule.cron(expression, tz, missed, jitter, overlap=overlap)
+        self._message.add_schedule(_key(key, handler), schedule, handler, _packed(args, named))
+
+    def cancel_timer(self, key: str, /) -> None:
+        """Take the timer with this key back, if there is one. It rides with the commit; what has fired is still run."""
+        self._message.cancel_timer(_key(key, ""))
+
+    def timers(self) -> Request[list[Timer]]:
+        """Tell this agent's timers, the next first: those that are committed, without what this handler sets."""
+        return self._message.request((_wire.VERB_TIMERS, b"", b"", b"", 0), _timers)
 
     def commit(self) -> Request[None]:
         """Commit the state as it is now, in the middle of a long handler."""
@@ -208,6 +331,17 @@ def _milliseconds(timeout: float | None) -> int:
     if not (math.isfinite(timeout) and timeout > 0):
         raise ValueError(f"expected a timeout of more than 0 seconds, got {timeout!r}")
     return math.ceil(timeout * 1000)
+
+
+def _key(key: str | None, handler: str) -> str:
+    chosen = handler if key is None else key
+    if not chosen:
+        raise ValueError(f"expected a timer's key to be a text that is not empty, got {chosen!r}")
+    return chosen
+
+
+def _timers(body: bytes) -> list[Timer]:
+    return [Timer(**timer) for timer in _body.unpack(body)]
 
 
 def _nothing(_body: bytes) -> None:

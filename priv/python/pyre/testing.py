@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import heapq
+import datetime as dt
 import inspect
 import itertools
 import sys
@@ -23,23 +23,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyre import _body, _recorder, _wire, errors
 from pyre._convert import dump
 from pyre._discovery import find_resources
-from pyre._dispatch import Dispatcher
+from pyre._dispatch import GONE, Dispatcher
 from pyre._failure import failure_body, own_body, rejection_body
 from pyre._handlers import AgentClass, compile_agent
 from pyre._resources import opens_type
+from pyre._schedule import first_run, kind_of, next_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Self
 
+    from pyre._schedule import Schedule
     from pyre.agent import Agent
 
 __all__ = ["RunningAgent", "Sent", "run"]
 
 CALL_SECONDS = 5.0
 HANDLE = 1
-GONE = {_wire.STATUS_FAILED, _wire.STATUS_REJECTED, _wire.STATUS_CANCELLED, _wire.STATUS_UNUSABLE}
 
 
 class Sent(NamedTuple):
@@ -57,6 +58,30 @@ class _Timer(NamedTuple):
     key: bytes
     handler: bytes
     args: bytes
+    schedule: Schedule | None = None
+
+
+def _order(timer: _Timer) -> tuple[float, int]:
+    return timer.due, timer.order
+
+
+class _Given(NamedTuple):
+    """A message, in one of its attempts."""
+
+    kind: int
+    handler: bytes
+    args: bytes
+    id: int
+    attempt: int = 1
+
+
+class _Attempt(NamedTuple):
+    """A message that waits for its next attempt; `hold` keeps others waiting until then."""
+
+    due: float
+    order: int
+    hold: bool
+    message: _Given
 
 
 @dataclass(slots=True)
@@ -65,31 +90,34 @@ class _Catalogue:
     resources: dict[str, Callable[..., Any]] = field(default_factory=dict)
 
 
-def run(
+def run(  # noqa: PLR0913  # all that an agent can be given
     kind: type[Agent],
     *,
     id: str = "agent",  # noqa: A002
     args: Mapping[str, Any] | None = None,
     peers: Mapping[str, Any] | None = None,
     resources: Mapping[str, Any] | None = None,
+    now: dt.datetime | None = None,
 ) -> RunningAgent:
     """Make a context manager that starts an agent on entry, and stops it on exit.
 
-    `resources` gives values that stand in for what the `@resource` functions of these names would open.
+    `resources` gives values that stand in for what the `@resource` functions of these names would open. `now` is the
+    aware datetime that it is at the start, for `ctx.at` and `ctx.cron`; from there on only `advance` lets time pass.
     """
-    return RunningAgent(kind, id, args or {}, peers or {}, resources or {})
+    return RunningAgent(kind, id, args or {}, peers or {}, resources or {}, now)
 
 
 class RunningAgent:
     """One agent under test. Its methods block until the handler has ended; use it outside a running event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0915, PLR0917  # made by `run` alone
         self,
         kind: type[Agent],
         id: str,  # noqa: A002
         args: Mapping[str, Any],
         peers: Mapping[str, Any],
         resources: Mapping[str, Any],
+        started: dt.datetime | None = None,
     ) -> None:
         """Compile the class; nothing runs yet."""
         self.id = id
@@ -107,10 +135,17 @@ class RunningAgent:
         self._numbers = itertools.count(1)
         self._orders = itertools.count(1)
         self._timers: list[_Timer] = []
+        self._attempts: list[_Attempt] = []
+        self._ids: dict[int, int] = {}
+        self._steps: dict[tuple[int, str], bytes] = {}
+        self._unwanted: set[bytes] = set()
+        self._epoch_seconds = (started or dt.datetime.now(dt.UTC)).timestamp()
         self._waiting: dict[int, asyncio.Future[tuple[Any, ...]]] = {}
         self._loop = asyncio.new_event_loop()
         self._dispatcher = Dispatcher(self._loop, self._receive, _recorder.blank(), catalogue, {})
         self._dispatcher.set_clock(0)
+        self._dispatcher.pause = self._pause
+        self._dispatcher.sleep = self._sleep
 
     def __enter__(self) -> Self:
         """Start the agent; raises what its start arguments or `on_start` raise."""
@@ -127,7 +162,7 @@ class RunningAgent:
         """Stop the agent, and close what it opened."""
         try:
             if self._holds and self._kind.on_stop is not None:
-                self._answer_of(self._deliver(_wire.KIND_ON_STOP, b"", b""))
+                self._hook(_wire.KIND_ON_STOP)
         finally:
             self._close()
 
@@ -138,16 +173,27 @@ class RunningAgent:
 
     @property
     def timers(self) -> list[tuple[float, str]]:
-        """What `ctx.after` has set and is still to come: seconds from now, and the handler."""
-        return [(timer.due - self.now, timer.handler.decode()) for timer in sorted(self._timers)]
+        """What `ctx.after` and its kin have set and is still to come: seconds from now, and the handler."""
+        return [(timer.due - self.now, timer.handler.decode()) for timer in sorted(self._timers, key=_order)]
 
     def call(self, handler: str, /, *, args: Mapping[str, Any] | None = None, **named: Any) -> Any:  # noqa: ANN401
-        """Call a handler as another agent would; gives its reply, or raises what the caller would see."""
-        body = _body.pack(dump({**(args or {}), **named}))
-        return self._answer_of(self._message(_wire.KIND_CALL, handler.encode(), body))
+        """Call a handler as another agent would; gives its reply, or raises what the caller would see.
+
+        Where it is tried again, time passes by itself.
+        """
+        message = self._new(_wire.KIND_CALL, handler.encode(), _body.pack(dump({**(args or {}), **named})))
+        while (done := self._run(message))[0] == _wire.STATUS_RETRY:
+            self._holds = False
+            delay_ms, hold = done[3][0]
+            if hold:
+                self.now += delay_ms / 1000
+            else:
+                self.advance(delay_ms / 1000)
+            message = message._replace(attempt=message.attempt + 1)
+        return self._answer_of(done, message)
 
     def cast(self, handler: str, /, *, args: Mapping[str, Any] | None = None, **named: Any) -> None:  # noqa: ANN401
-        """Send a message that nobody waits for; what goes wrong is added to `failures`."""
+        """Send a message that nobody waits for; what goes wrong in its last attempt is added to `failures`."""
         self._send(_wire.KIND_CAST, handler.encode(), _body.pack(dump({**(args or {}), **named})))
 
     def down(self, id: str, reason: errors.PyreError | None = None) -> None:  # noqa: A002
@@ -156,13 +202,21 @@ class RunningAgent:
         self._send(_wire.KIND_ON_DOWN, b"on_down", _body.pack({"id": id, "reason": body}))
 
     def advance(self, seconds: float) -> None:
-        """Let time pass for `ctx.after`: what is due by then is handled, in order."""
+        """Let time pass for timers and for what is to be tried again: what is due by then is handled, in order.
+
+        There is no jitter, and nothing is missed.
+        """
         until = self.now + seconds
-        while self._timers and self._timers[0].due <= until:
-            timer = heapq.heappop(self._timers)
-            self.now = timer.due
-            self._send(_wire.KIND_TIMER, timer.handler, timer.args)
-        self.now = until
+        while (event := self._next_event()) is not None and event.due <= until:
+            self.now = max(self.now, event.due)
+            if isinstance(event, _Attempt):
+                self._attempts.remove(event)
+                self._try(event.message)
+            else:
+                self._timers.remove(event)
+                self._plan_next(event)
+                self._send(_wire.KIND_TIMER, event.handler, event.args)
+        self.now = max(self.now, until)
 
     def restart(self) -> None:
         """Restart the agent: a new activation from the committed state, and `on_start` again."""
@@ -170,10 +224,28 @@ class RunningAgent:
 
     # --- The BEAM's part ---
 
+    def _next_event(self) -> _Attempt | _Timer | None:
+        held = [attempt for attempt in self._attempts if attempt.hold]
+        events: list[_Attempt | _Timer] = [*held] or [*self._timers, *self._attempts]
+        return min(events, key=lambda event: (event.due, event.order), default=None)
+
+    async def _pause(self, seconds: float) -> None:
+        self._sleep(seconds)
+
+    def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+
     def _start(self) -> None:
         self._activate()
+        for key, handler, schedule in self._kind.timers:
+            if not any(timer.key == key.encode() for timer in self._timers) and key.encode() not in self._unwanted:
+                self._schedule(key.encode(), tuple(schedule), handler.encode(), _body.pack({}))
         # Also without `on_start`: a start argument that doesn't fit shows here, and the state is committed.
-        self._answer_of(self._deliver(_wire.KIND_ON_START, b"", b""))
+        self._hook(_wire.KIND_ON_START)
+
+    def _hook(self, kind: int) -> None:
+        message = _Given(kind, b"", b"", next(self._numbers))
+        self._answer_of(self._deliver(message), message)
 
     def _activate(self) -> None:
         self._failed = False
@@ -186,22 +258,42 @@ class RunningAgent:
         self._dispatcher.apply([envelope])
 
     def _send(self, kind: int, handler: bytes, args: bytes) -> None:
+        self._try(self._new(kind, handler, args))
+
+    def _new(self, kind: int, handler: bytes, args: bytes) -> _Given:
+        # Whoever sends a message now waits until those that are held have ended.
+        while any(attempt.hold for attempt in self._attempts):
+            self.advance(max(0.0, min(attempt.due for attempt in self._attempts if attempt.hold) - self.now))
+        return _Given(kind, handler, args, next(self._numbers))
+
+    def _try(self, message: _Given) -> None:
         try:
-            self._answer_of(self._message(kind, handler, args))
+            done = self._run(message)
+            if done[0] != _wire.STATUS_RETRY:
+                self._answer_of(done, message)
+                return
         except errors.PyreError as exc:
             self.failures.append(exc)
+            return
+        self._holds = False
+        delay_ms, hold = done[3][0]
+        again = message._replace(attempt=message.attempt + 1)
+        self._attempts.append(_Attempt(self.now + delay_ms / 1000, next(self._orders), bool(hold), again))
 
-    def _message(self, kind: int, handler: bytes, args: bytes) -> tuple[Any, ...]:
+    def _run(self, message: _Given) -> tuple[Any, ...]:
         if self._failed:
             self._start()
         elif not self._holds:
             self._activate()
-        return self._deliver(kind, handler, args)
+        return self._deliver(message)
 
-    def _deliver(self, kind: int, handler: bytes, args: bytes) -> tuple[Any, ...]:
+    def _deliver(self, message: _Given) -> tuple[Any, ...]:
+        kind, handler, args, id_, attempt = message
         number = next(self._numbers)
+        self._ids[number] = id_
         done = self._waiting[number] = self._loop.create_future()
-        self._apply(_wire.OP_DELIVER, number, HANDLE, self._epoch, kind, handler, args, 0, number)
+        extra: Any = id_ if attempt == 1 else (id_, attempt, 0, [], 0, b"", b"")
+        self._apply(_wire.OP_DELIVER, number, HANDLE, self._epoch, kind, handler, args, 0, extra)
         try:
             return self._loop.run_until_complete(asyncio.wait_for(asyncio.shield(done), CALL_SECONDS))
         except TimeoutError:
@@ -211,7 +303,8 @@ class RunningAgent:
             text = f"{handler.decode() or 'a hook'} didn't end within {CALL_SECONDS:g} s"
             raise errors.CallTimeout(text, {"committed": False}) from None
 
-    def _answer_of(self, done: tuple[Any, ...]) -> Any:  # noqa: ANN401
+    def _answer_of(self, done: tuple[Any, ...], message: _Given) -> Any:  # noqa: ANN401
+        self._steps = {step: result for step, result in self._steps.items() if step[0] != message.id}
         status, body, state, effects = done
         if status != _wire.STATUS_DONE:
             self._holds = status not in GONE
@@ -219,22 +312,62 @@ class RunningAgent:
             raise errors.from_body(_body.unpack(body))
         if state:
             self._committed = state
-        for _kind, key, delay_ms, handler, args in effects:
-            self._set_timer(key, delay_ms, handler, args)
+        for effect in effects:
+            self._take_effect(*effect)
         return _body.unpack(body)
 
-    def _set_timer(self, key: bytes, delay_ms: int, handler: bytes, args: bytes) -> None:
+    def _take_effect(self, kind: int, key: bytes, *rest: Any) -> None:  # noqa: ANN401
+        if kind == _wire.EFFECT_TIMER:
+            self._set_timer(key, *rest)
+        elif kind == _wire.EFFECT_SCHEDULE:
+            self._unwanted.discard(key)
+            if not any(
+                (timer.key, timer.schedule, timer.handler, timer.args) == (key, *rest) for timer in self._timers
+            ):
+                self._schedule(key, *rest)
+        else:
+            self._unwanted.add(key)
+            self._forget_timer(key)
+
+    def _forget_timer(self, key: bytes) -> None:
         self._timers = [timer for timer in self._timers if timer.key != key]
-        heapq.heapify(self._timers)
-        heapq.heappush(self._timers, _Timer(self.now + delay_ms / 1000, next(self._orders), key, handler, args))
+
+    def _set_timer(self, key: bytes, delay_ms: int, handler: bytes, args: bytes) -> None:
+        self._forget_timer(key)
+        self._timers.append(_Timer(self.now + delay_ms / 1000, next(self._orders), key, handler, args))
+
+    def _schedule(self, key: bytes, schedule: Schedule, handler: bytes, args: bytes) -> None:
+        self._forget_timer(key)
+        due = first_run(schedule, self.now, self._epoch_seconds)
+        if due is not None:
+            self._timers.append(_Timer(due, next(self._orders), key, handler, args, schedule))
+
+    def _plan_next(self, timer: _Timer) -> None:
+        due = next_run(timer.schedule, timer.due, self._epoch_seconds) if timer.schedule else None
+        if due is not None:
+            self._timers.append(timer._replace(due=due, order=next(self._orders)))
 
     def _receive(self, envelope: tuple[Any, ...]) -> None:
         if envelope[0] == _wire.OP_DONE:
             _, number, *rest = envelope
+            self._ids.pop(number)
             self._waiting.pop(number).set_result(tuple(rest))
         elif envelope[0] == _wire.OP_REQUEST:
             # In a context of its own, or the peer's tasks would belong to the agent's message.
-            self._loop.call_soon(self._begin_request, envelope, context=contextvars.Context())
+            _, number, ref, verb, *asked = envelope
+            if verb == _wire.VERB_STEP:
+                self._loop.call_soon(self._answer_step, self._ids[number], ref, *asked, context=contextvars.Context())
+            else:
+                self._loop.call_soon(self._begin_request, envelope, context=contextvars.Context())
+
+    def _answer_step(self, id_: int, ref: int, _target: bytes, name: bytes, body: bytes, _timeout_ms: int) -> None:
+        step = (id_, name.decode())
+        if body:
+            self._steps.setdefault(step, body)
+            answer: Any = None
+        else:
+            answer = [_body.unpack(self._steps[step])] if step in self._steps else []
+        self._apply(_wire.OP_RESULT, ref, _wire.RESULT_DONE, _body.pack(dump(answer)))
 
     def _begin_request(self, envelope: tuple[Any, ...]) -> None:
         self._loop.create_task(self._serve(*envelope[2:]))
@@ -297,6 +430,17 @@ class RunningAgent:
     async def _serve_demonitor(self, target: str, _name: str, _body: bytes) -> None:
         self.sent.append(Sent("demonitor", target, "", {}))
 
+    async def _serve_timers(self, _target: str, _name: str, _body: bytes) -> list[dict[str, Any]]:
+        return [
+            {
+                "key": timer.key.decode(),
+                "handler": timer.handler.decode(),
+                "kind": kind_of(timer.schedule),
+                "seconds": max(timer.due - self.now, 0.0),
+            }
+            for timer in sorted(self._timers, key=_order)
+        ]
+
     async def _serve_commit(self, _target: str, _name: str, body: bytes) -> None:
         self._committed = body
 
@@ -319,6 +463,7 @@ class RunningAgent:
         _wire.VERB_COMMIT: _serve_commit,
         _wire.VERB_MONITOR: _serve_monitor,
         _wire.VERB_DEMONITOR: _serve_demonitor,
+        _wire.VERB_TIMERS: _serve_timers,
     }
 
     def _close(self) -> None:
