@@ -32,6 +32,7 @@ defmodule Pyre.Agent do
     Requests,
     Restarts,
     Retries,
+    Waits,
     Watch
   }
 
@@ -102,12 +103,18 @@ defmodule Pyre.Agent do
     case Address.take_over(instance, id, self()) do
       {:ok, row} ->
         state = %__MODULE__{instance: instance, id: id, handle: row.handle, class: row.class, parent: parent}
-        if row.incarnation > 1, do: Retries.await_all(instance, row.handle)
+        if row.incarnation > 1, do: take_up(state)
         begin(state, row)
 
       :error ->
         answer(parent, :ignore)
     end
+  end
+
+  # A predecessor that was killed could not say that it waits for nobody any more: whom it called could never call it.
+  defp take_up(state) do
+    Waits.clear(state.instance, state.id)
+    Retries.await_all(state.instance, state.handle)
   end
 
   # The first incarnation has nothing to recover. A predecessor that left the status "running" was killed: that is a crash

@@ -120,6 +120,23 @@ defmodule Pyre.Faults.AgentKilledTest do
       assert entries == Enum.sort(entries)
     end
 
+    # It was taken to wait for whom it had called, so those could never call it again: each time a deadlock.
+    test "while it waits for another agent: it waits for nobody any more", %{pyre: pyre, folder: folder} do
+      for {id, class} <- [{"a", "Asker"}, {"b", "Asker"}, {"g", "Gatekeeper"}],
+          do: {:ok, ^id} = Pyre.start_agent(pyre, class, id: id)
+
+      at_gate = %{of: "g", handler: "go", args: %{folder: folder, name: "gate"}}
+
+      call =
+        Task.async(fn -> Pyre.call(pyre, "a", :ask_any, %{of: "b", handler: "ask_any", args: at_gate}) end)
+
+      await_gate(folder, "gate")
+      Process.exit(Pyre.whereis(pyre, "a"), :kill)
+      assert {:error, %Error{kind: :agent_down}} = Task.await(call)
+      open_gate(folder, "gate")
+      assert Pyre.call(pyre, "b", :ask_any, %{of: "a", handler: "ask", args: %{path: []}}) == {:ok, ["a"]}
+    end
+
     test "while stop_agent waits: the stop is carried out", %{pyre: pyre, folder: folder} do
       {:ok, "g"} = Pyre.start_agent(pyre, "Gatekeeper", id: "g")
       :ok = Pyre.cast(pyre, "g", :go, %{folder: folder, name: "a"})
