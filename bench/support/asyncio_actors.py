@@ -41,7 +41,8 @@ async def caller(mailboxes: list[Mailbox], until: float, latencies: list[float])
     """Call one after the other, with a pause."""
     loop = asyncio.get_running_loop()
     due = time.perf_counter()
-    while time.monotonic() < until:
+    # By when the call was due: the loop may be blocked beyond the end.
+    while due < until:
         reply: asyncio.Future[int] = loop.create_future()
         # One that is woken late, since the loop was blocked, has waited since it was due.
         started = time.perf_counter()
@@ -59,7 +60,7 @@ async def main(seconds: float, blocked_seconds: float) -> None:
     mailboxes: list[Mailbox] = [asyncio.Queue() for _ in range(NEIGHBOURS)]
     actors = [asyncio.create_task(actor(mailbox)) for mailbox in mailboxes]
     latencies: list[float] = []
-    until = time.monotonic() + seconds
+    until = time.perf_counter() + seconds
     blocked = asyncio.create_task(culprit(blocked_seconds))
     await asyncio.gather(*(caller(mailboxes, until, latencies) for _ in range(CALLERS)))
     blocked.cancel()
