@@ -11,7 +11,7 @@ endif
 .DEFAULT_GOAL := help
 # The suites and the linters build in the same places.
 .NOTPARALLEL:
-.PHONY: help setup run test check lint check-elixir check-python dialyzer format bench chaos clean
+.PHONY: help setup run test check lint check-elixir check-python dialyzer format bench chaos release clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,11 @@ bench: ## measure the bridge, the memory, the start, the Python side: minutes; w
 chaos: ## kill, stop and flood interpreters under load for SECONDS=n (60), and check that nothing is lost
 	@scripts/setup.sh run
 	@mix pyre.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
+release: ## build a release that runs where there is no Elixir, into _build/release
+	@scripts/setup.sh run
+	@MIX_ENV=prod mix release --overwrite --quiet --path _build/release
+	@echo "built _build/release; try it: PYRE_AGENTS=priv/python/examples/hello _build/release/bin/pyre start"
 
 clean: ## remove what was built, the virtual environment too
 	rm -rf _build .venv .plt cover .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

@@ -16,7 +16,7 @@ defmodule Pyre.MixProject do
       # `def cli` is its successor, from Elixir 1.15 on.
       preferred_cli_env: [check: :test, lint: :test],
       aliases: aliases(),
-      releases: [pyre: [include_executables_for: [:unix]]],
+      releases: [pyre: [include_executables_for: [:unix], steps: [:assemble, &bundle_python/1]]],
       deps: []
     ]
   end
@@ -24,6 +24,9 @@ defmodule Pyre.MixProject do
   def application do
     [extra_applications: [:logger], mod: {Pyre.Application, []}]
   end
+
+  # By name: the module is compiled after this file is read.
+  defp bundle_python(release), do: apply(Pyre.Release, :bundle_python, [release])
 
   defp elixirc_paths(:test), do: ["lib", "test/support"]
   defp elixirc_paths(_env), do: ["lib"]

@@ -31,7 +31,7 @@ defmodule Pyre do
   """
 
   alias Pyre.Agent.{Client, Commits, Quarantine, Restarting, Restarts, Starter, Stopping}
-  alias Pyre.{Address, Classes, DeadLetters, Group, Instance, Mailbox, Monitors, Options, Pause}
+  alias Pyre.{Address, Classes, DeadLetters, Drain, Group, Health, Instance, Mailbox, Monitors, Options, Pause}
   alias Pyre.{Telemetry, Timers, Worker}
   alias Pyre.Wire.{Body, MsgPack}
   alias Pyre.Worker.Pool
@@ -328,6 +328,45 @@ defmodule Pyre do
     if agent.pid, do: send(agent.pid, :unparked)
     :ok
   end
+
+  @doc """
+  Parks an agent, between two messages: its mailbox is kept and fills up, nothing runs, and whoever waits for an answer is
+  told `:parked`, until `unpark/2`.
+
+      :ok = Pyre.park(MyApp.Pyre, "visits")
+
+  Agents that hurt their workers again and again are parked without anybody asking; this is for a person who knows better.
+  Options:
+
+  #{Pyre.Options.docs(:park)}
+
+  Errors: `:not_found`, `:terminated`, and `:timeout` where the running message does not end.
+  """
+  @doc since: "0.1.0"
+  @spec park(instance(), id(), keyword()) :: :ok | {:error, error()}
+  def park(instance, id, opts \\ []) do
+    instance = Instance.fetch!(instance)
+    opts = Options.validate!(:park, opts)
+
+    with :ok <- Starter.check_id(id), {:ok, agent} <- address(instance, id) do
+      if agent.status == :parked, do: :ok, else: park_agent(instance, id, opts)
+    end
+  end
+
+  defp park_agent(instance, id, opts) do
+    reason = opts[:reason] || "an operator asked for it"
+    timeout = opts[:timeout] || instance.config.call_timeout
+    with {:ok, _nil} <- Client.call(instance, id, :park, <<>>, reason, timeout), do: :ok
+  end
+
+  @doc """
+  Who hurt a worker and is not trusted yet, with the evidence, newest first.
+
+      [%{id: "visits", class: "Counter", status: :parked, strikes: 2, suspect: false, evidence: [_ | _]}] = Pyre.quarantine(MyApp.Pyre)
+  """
+  @doc since: "0.1.0"
+  @spec quarantine(instance()) :: [map()]
+  def quarantine(instance), do: instance |> Instance.fetch!() |> Quarantine.list()
 
   @doc """
   The committed state of an agent and its revision, which grows by one with each commit.
@@ -629,6 +668,59 @@ defmodule Pyre do
       |> Map.put(:rss_bytes, Worker.Process.rss_bytes(worker.os_pid))
     end
   end
+
+  @doc """
+  Replaces an interpreter: what runs in it may end (`:drain_timeout`), its agents move to others between two messages.
+
+      :ok = Pyre.recycle(MyApp.Pyre, 1)
+
+  Returns when the drain has begun; `{:error, error}` with the kind `:not_found` where no worker that is ready has this number.
+  """
+  @doc since: "0.1.0"
+  @spec recycle(instance(), pos_integer()) :: :ok | {:error, error()}
+  def recycle(instance, worker) when is_integer(worker) and worker > 0,
+    do: instance |> Instance.fetch!() |> Worker.recycle(worker)
+
+  def recycle(_instance, other),
+    do: raise(ArgumentError, "expected the worker to be its number, got: #{inspect(other, limit: 5)}")
+
+  @doc """
+  How the instance is, without asking Python.
+
+      %{status: :ready, reasons: []} = Pyre.health(MyApp.Pyre)
+
+  The status is `:ready`; `:starting` where a worker or an autostart agent is not up yet, or not up again; or `:draining`. The reasons
+  say in words what is missing.
+  """
+  @doc since: "0.1.0"
+  @spec health(instance()) :: %{status: :ready | :starting | :draining, reasons: [String.t()]}
+  def health(instance), do: instance |> Instance.fetch!() |> Health.look()
+
+  @doc """
+  Closes the intake and waits until no message runs: what a node does before it ends. There is no way back.
+
+      :ok = Pyre.drain(MyApp.Pyre)
+
+  Calls, casts and starts are answered `:stopping` from now on, queued calls too; queued casts and timers stay where they are. `{:error, error}`
+  with the kind `:timeout` where something still runs after `timeout` (the instance's `:drain_timeout` by default).
+  """
+  @doc since: "0.1.0"
+  @spec drain(instance(), timeout() | :default) :: :ok | {:error, error()}
+  def drain(instance, timeout \\ :default) do
+    instance = Instance.fetch!(instance)
+    timeout = if timeout == :default, do: instance.config.drain_timeout, else: timeout
+    check_timeout!(timeout)
+    Drain.close(instance, timeout)
+  end
+
+  @doc """
+  All figures of the instance as a flat list: `{name, labels, value}`. `Pyre.Metrics.prometheus/1` is the same as text.
+
+      {:pyre_calls_total, [], 801} = MyApp.Pyre |> Pyre.metrics() |> List.keyfind(:pyre_calls_total, 0)
+  """
+  @doc since: "0.1.0"
+  @spec metrics(instance()) :: [Pyre.Metrics.sample()]
+  def metrics(instance), do: Pyre.Metrics.all(instance)
 
   ## Helpers
 

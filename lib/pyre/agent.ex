@@ -412,6 +412,18 @@ defmodule Pyre.Agent do
     end
   end
 
+  # An operator's. It goes on when somebody unparks it.
+  defp run(%{kind: :park} = message, state) do
+    if Mailbox.claim(state.instance, message.key) do
+      Mailbox.delete(state.instance, state.id, message)
+      evidence = Ending.parked_by_hand(state, message.args)
+      Mailbox.reply(message.reply_to, 0, <<0xC0>>)
+      park(state, evidence)
+    else
+      next(%{state | mail?: true})
+    end
+  end
+
   defp run(message, state) do
     cond do
       expired?(message) -> take(message, state, fn -> Watch.expire(state, message) end)
@@ -789,7 +801,7 @@ defmodule Pyre.Agent do
       nil ->
         state
 
-      %{kind: :restart} ->
+      %{kind: kind} when kind in [:restart, :park] ->
         if state.phase in [:idle, :waiting, :holding] and not state.probation?,
           do: resume(state),
           else: %{state | mail?: true}

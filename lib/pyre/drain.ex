@@ -24,6 +24,21 @@ defmodule Pyre.Drain do
   @spec start_link(atom()) :: GenServer.on_start()
   def start_link(name), do: GenServer.start_link(__MODULE__, name)
 
+  @doc "Closes the intake, and waits until nothing runs."
+  @spec close(Instance.t(), timeout()) :: :ok | {:error, Error.t()}
+  def close(instance, timeout) do
+    until = if timeout == :infinity, do: :infinity, else: Instance.now_ms() + timeout
+
+    case close_until(instance, stopping(instance), until) do
+      :ok ->
+        :ok
+
+      :timeout ->
+        running = Mailbox.running_count(instance)
+        {:error, Error.new(:timeout, "#{running} messages still run after #{timeout} ms", %{committed: :unknown})}
+    end
+  end
+
   ## Callbacks
 
   @impl GenServer
@@ -41,15 +56,21 @@ defmodule Pyre.Drain do
   ## Helpers
 
   defp drain(instance) do
-    Instance.close(instance)
     until = Instance.now_ms() + instance.config.drain_timeout
-    error = Error.new(:stopping, "the instance #{inspect(instance.name)} is shutting down")
-    Mailbox.refuse_all(instance, error)
-    wait(fn -> Mailbox.running_count(instance) == 0 end, until)
+    error = stopping(instance)
+    close_until(instance, error, until)
     run_on_stop(instance, until)
     Mailbox.abandon_all(instance, cut(instance))
     Mailbox.refuse_all(instance, error)
     report(instance, error)
+  end
+
+  defp stopping(instance), do: Error.new(:stopping, "the instance #{inspect(instance.name)} is shutting down")
+
+  defp close_until(instance, error, until) do
+    Instance.close(instance)
+    Mailbox.refuse_all(instance, error)
+    wait(fn -> Mailbox.running_count(instance) == 0 end, until)
   end
 
   # They have no caller who could be told, and the tables end with the instance: the log is where they are found again.

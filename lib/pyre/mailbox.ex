@@ -20,7 +20,7 @@ defmodule Pyre.Mailbox do
   @attempt 8
 
   @type key :: {handle :: pos_integer(), lane :: 0..3, seq :: pos_integer()}
-  @type kind :: :restart | :call | :cast | :timer | :on_down | :stop | :put_state | :ping
+  @type kind :: :restart | :park | :call | :cast | :timer | :on_down | :stop | :put_state | :ping
   @type reply_to :: {:caller, reference(), reference(), pid()} | {:agent, pid(), term()} | nil
   @type t :: %{
           key: key(),
@@ -67,7 +67,7 @@ defmodule Pyre.Mailbox do
   end
 
   # Else an agent that is overrun could not even be stopped.
-  defp room(kind) when kind in [:stop, :restart], do: :control
+  defp room(kind) when kind in [:stop, :restart, :park], do: :control
   defp room(:call), do: :waiting_caller
   # Told once: as many as the agent has asked for.
   defp room(:on_down), do: :control
@@ -122,14 +122,17 @@ defmodule Pyre.Mailbox do
 
     Error.new(
       :parked,
-      "the agent #{inspect(id)} is parked, since it hurt its workers again and again#{reason(evidence)}; " <>
+      "the agent #{inspect(id)} is parked#{reason(evidence)}; " <>
         "Pyre.info/2 tells more, Pyre.unpark/2 lets it run again",
       %{strikes: length(evidence)}
     )
   end
 
   defp reason([]), do: ""
-  defp reason([%{reason: reason} | _earlier]), do: " (#{reason |> String.split("\n") |> hd()})"
+  defp reason([%{worker: 0, reason: reason} | _earlier]), do: " (#{reason})"
+
+  defp reason([%{reason: reason} | _earlier]),
+    do: ", since it hurt its workers again and again (#{reason |> String.split("\n") |> hd()})"
 
   defp because(nil), do: ""
   defp because(error), do: ", last error: #{Exception.message(error)}"
@@ -318,7 +321,7 @@ defmodule Pyre.Mailbox do
     }
   end
 
-  defp lane(kind) when kind in [:stop, :restart], do: @control
+  defp lane(kind) when kind in [:stop, :restart, :park], do: @control
   defp lane(_kind), do: @normal
 
   defp size(args) when is_binary(args), do: byte_size(args)

@@ -8,6 +8,9 @@ defmodule Pyre.Options do
           | :non_neg_integer
           | :timeout
           | :pos_timeout
+          | :ms
+          | :pos_ms
+          | :pos_count
           | :bytes
           | :isolation
           | :atom
@@ -32,9 +35,12 @@ defmodule Pyre.Options do
       {:string_or_nil, nil,
        "the interpreter to start; by default `.venv/bin/python` where it exists, else the first Python ≥ 3.11 on PATH"},
     env: {:env, [], "environment variables for the interpreters, a list of `{name, value}`"},
+    control:
+      {:string_or_nil, nil,
+       "the path of a local socket, of at most 100 bytes, on which the instance takes an operator's commands (`mix pyre.ctl`, `bin/pyre ctl`); none by default"},
     call_timeout: {:timeout, 5_000, "how long a call waits, in ms, where the call doesn't say"},
-    start_timeout: {:pos_integer, 30_000, "how long an interpreter may take to say that it is ready, in ms"},
-    drain_timeout: {:non_neg_integer, 5_000, "how long running handlers may go on at shutdown, in ms"},
+    start_timeout: {:pos_ms, 30_000, "how long an interpreter may take to say that it is ready, in ms"},
+    drain_timeout: {:ms, 5_000, "how long running handlers may go on at shutdown, in ms"},
     max_runtime: {:timeout, 300_000, "how long the handler of a cast or timer may run, in ms"},
     max_mailbox: {:pos_integer, 10_000, "messages that wait in one agent's mailbox before `overloaded`"},
     max_mailbox_bytes: {:pos_integer, 67_108_864, "bytes of arguments that wait in one agent's mailbox"},
@@ -48,21 +54,21 @@ defmodule Pyre.Options do
     max_threads: {:pos_integer, 64, "threads for `def` handlers in one interpreter"},
     max_activations: {:pos_integer, 50_000, "agents' objects held by one interpreter"},
     stall_warning:
-      {:pos_integer, 100, "ms that a handler may hold the loop before it is warned about by name"},
+      {:pos_ms, 100, "ms that a handler may hold the loop before it is warned about by name"},
     stall_timeout:
       {:pos_timeout, 1_000,
        "ms without progress after which an interpreter is replaced; `:infinity` for breakpoints"},
     spare: {:boolean, true, "keep one interpreter more, warm, that takes the place of one that is lost"},
     max_isolated: {:non_neg_integer, 16, "interpreters beside the shared ones, for agents with `:isolation`"},
     strike_decay:
-      {:pos_integer, 600_000,
+      {:pos_ms, 600_000,
        "ms after which an agent that hurt a worker is trusted again, where it did not do so once more"},
     max_worker_rss:
       {:bytes, nil,
        "resident bytes at which an interpreter is replaced after what runs has ended; at twice as many it is killed"},
     max_worker_age: {:timeout, :infinity, "ms after which an interpreter is replaced"},
     max_worker_messages:
-      {:pos_timeout, :infinity, "messages after which an interpreter is replaced, against leaks"}
+      {:pos_count, :infinity, "messages after which an interpreter is replaced, against leaks"}
   ]
 
   @agent [
@@ -110,6 +116,11 @@ defmodule Pyre.Options do
     timeout: {:timeout, nil, "how long to wait, in ms; `:drain_timeout` plus 5 s by default"}
   ]
 
+  @park [
+    reason: {:string_or_nil, nil, "what to tell those who ask why"},
+    timeout: {:timeout, nil, "how long to wait, in ms; the instance's `:call_timeout` by default"}
+  ]
+
   @monitor [restarts: {:boolean, false, "also tell of each restart after a crash"}]
 
   @put_state [
@@ -127,6 +138,7 @@ defmodule Pyre.Options do
     call: @call,
     cast: @cast,
     stop: @stop,
+    park: @park,
     monitor: @monitor,
     put_state: @put_state,
     run: @run
@@ -168,6 +180,18 @@ defmodule Pyre.Options do
     end)
   end
 
+  # What an environment variable can say: names and lists of pairs can't be.
+  @in_environment [:pos_integer, :non_neg_integer, :timeout, :pos_timeout, :ms, :pos_ms, :pos_count, :bytes, :boolean] ++
+                    [:directories, :string_or_nil]
+
+  @doc "The environment variables that stand for options of an instance: name, option, type, meaning."
+  @spec variables() :: [{String.t(), atom(), type(), String.t()}]
+  def variables do
+    for {key, {type, default, doc}} <- @instance, type in @in_environment do
+      {"PYRE_" <> (key |> Atom.to_string() |> String.upcase()), key, type, doc <> default_doc(default)}
+    end
+  end
+
   defp default_doc(nil), do: ""
   defp default_doc(default), do: " (default: `#{inspect(default)}`)"
 
@@ -188,45 +212,57 @@ defmodule Pyre.Options do
         )
   end
 
-  defp valid?(:pos_integer, value), do: is_integer(value) and value > 0
-  defp valid?(:non_neg_integer, value), do: is_integer(value) and value >= 0
-  defp valid?(:timeout, value), do: value == :infinity or (is_integer(value) and value >= 0)
-  defp valid?(:pos_timeout, value), do: value == :infinity or (is_integer(value) and value > 0)
-  defp valid?(:bytes, value), do: is_nil(value) or (is_integer(value) and value >= @least_bytes)
-  defp valid?(:isolation, {:tenant, key}), do: is_binary(key) and key != ""
-  defp valid?(:isolation, value), do: value in [nil, :dedicated]
-  defp valid?(:atom, value), do: is_atom(value) and value not in [nil, true, false]
-  defp valid?(:string_or_nil, value), do: is_nil(value) or is_binary(value)
-  defp valid?(:boolean, value), do: is_boolean(value)
-  defp valid?(:map, value), do: is_map(value) and not is_struct(value)
-  defp valid?(:revision, value), do: is_integer(value) and value >= 0
-  defp valid?({:in, values}, value), do: value in values
-  defp valid?(:agents, value), do: is_list(value) and Enum.all?(value, &valid?(:start, &1))
-  defp valid?(:start, {class, opts}), do: (is_binary(class) or is_atom(class)) and Keyword.keyword?(opts)
-  defp valid?(:start, _value), do: false
+  @doc "Is it a value of that type?"
+  @spec valid?(type() | atom(), term()) :: boolean()
+  def valid?(type, value)
+  def valid?(:pos_integer, value), do: is_integer(value) and value > 0
+  def valid?(:non_neg_integer, value), do: is_integer(value) and value >= 0
+  def valid?(:timeout, value), do: value == :infinity or (is_integer(value) and value >= 0)
+  def valid?(:pos_timeout, value), do: value == :infinity or (is_integer(value) and value > 0)
+  def valid?(:ms, value), do: valid?(:non_neg_integer, value)
+  def valid?(:pos_ms, value), do: valid?(:pos_integer, value)
+  def valid?(:pos_count, value), do: valid?(:pos_timeout, value)
+  def valid?(:bytes, value), do: is_nil(value) or (is_integer(value) and value >= @least_bytes)
+  def valid?(:isolation, {:tenant, key}), do: is_binary(key) and key != ""
+  def valid?(:isolation, value), do: value in [nil, :dedicated]
+  def valid?(:atom, value), do: is_atom(value) and value not in [nil, true, false]
+  def valid?(:string_or_nil, value), do: is_nil(value) or is_binary(value)
+  def valid?(:boolean, value), do: is_boolean(value)
+  def valid?(:map, value), do: is_map(value) and not is_struct(value)
+  def valid?(:revision, value), do: is_integer(value) and value >= 0
+  def valid?({:in, values}, value), do: value in values
+  def valid?(:agents, value), do: is_list(value) and Enum.all?(value, &valid?(:start, &1))
+  def valid?(:start, {class, opts}), do: (is_binary(class) or is_atom(class)) and Keyword.keyword?(opts)
+  def valid?(:start, _value), do: false
 
-  defp valid?(:directories, value),
+  def valid?(:directories, value),
     do: is_binary(value) or (is_list(value) and Enum.all?(value, &is_binary/1))
 
-  defp valid?(:env, value), do: is_list(value) and Enum.all?(value, &env_pair?/1)
+  def valid?(:env, value), do: is_list(value) and Enum.all?(value, &env_pair?/1)
 
   defp env_pair?({name, value}), do: is_binary(name) and is_binary(value)
   defp env_pair?(_other), do: false
 
-  defp describe(:pos_integer), do: "a positive integer"
-  defp describe(:non_neg_integer), do: "a non-negative integer"
-  defp describe(:timeout), do: "a non-negative integer (milliseconds) or :infinity"
-  defp describe(:pos_timeout), do: "a positive integer or :infinity"
-  defp describe(:bytes), do: "a number of bytes, at least #{@least_bytes}"
-  defp describe(:isolation), do: ":dedicated or {:tenant, key}, where the key is a string"
-  defp describe(:atom), do: "an atom, such as MyApp.Pyre"
-  defp describe(:string_or_nil), do: "a string"
-  defp describe(:boolean), do: "true or false"
-  defp describe(:map), do: "a map"
-  defp describe(:revision), do: "a revision, a non-negative integer"
-  defp describe({:in, values}), do: "one of #{Enum.map_join(values, ", ", &inspect/1)}"
-  defp describe(:agents), do: "a list of {class, options}"
-  defp describe(:start), do: "{class, options}"
-  defp describe(:directories), do: "a directory or a list of directories"
-  defp describe(:env), do: "a list of {name, value}, both strings"
+  @doc "What a value of that type is, in words."
+  @spec describe(type() | atom()) :: String.t()
+  def describe(type)
+  def describe(:pos_integer), do: "a positive integer"
+  def describe(:non_neg_integer), do: "a non-negative integer"
+  def describe(:timeout), do: "a non-negative integer (milliseconds) or :infinity"
+  def describe(:pos_timeout), do: "a positive integer or :infinity"
+  def describe(:ms), do: "a non-negative integer (milliseconds)"
+  def describe(:pos_ms), do: "a positive integer (milliseconds)"
+  def describe(:pos_count), do: describe(:pos_timeout)
+  def describe(:bytes), do: "a number of bytes, at least #{@least_bytes}"
+  def describe(:isolation), do: ":dedicated or {:tenant, key}, where the key is a string"
+  def describe(:atom), do: "an atom, such as MyApp.Pyre"
+  def describe(:string_or_nil), do: "a string"
+  def describe(:boolean), do: "true or false"
+  def describe(:map), do: "a map"
+  def describe(:revision), do: "a revision, a non-negative integer"
+  def describe({:in, values}), do: "one of #{Enum.map_join(values, ", ", &inspect/1)}"
+  def describe(:agents), do: "a list of {class, options}"
+  def describe(:start), do: "{class, options}"
+  def describe(:directories), do: "a directory or a list of directories"
+  def describe(:env), do: "a list of {name, value}, both strings"
 end

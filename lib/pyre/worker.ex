@@ -112,6 +112,22 @@ defmodule Pyre.Worker do
     :ok
   end
 
+  @doc "Has a worker that is ready replaced, after what runs in it has ended."
+  @spec recycle(Instance.t(), pos_integer()) :: :ok | {:error, Error.t()}
+  def recycle(instance, no) do
+    case Enum.find(Pool.all(instance), &(&1.worker == no)) do
+      %{status: :ready, pid: pid} ->
+        send(pid, {:recycle, "an operator asked for it"})
+        :ok
+
+      nil ->
+        {:error, Error.new(:not_found, "there is no worker #{no}")}
+
+      %{status: status} ->
+        {:error, Error.new(:not_found, "worker #{no} is #{status}, so there is nothing to replace")}
+    end
+  end
+
   @doc "Runs a function of a Python module. The caller gets `{ref, status, body}` at its alias."
   @spec run(pid(), {reference(), reference()}, binary(), binary(), binary(), non_neg_integer()) :: :ok
   def run(worker, reply_to, module, function, args, deadline) do
@@ -270,6 +286,10 @@ defmodule Pyre.Worker do
       :kill -> {:noreply, died(state, {:memory, rss})}
     end
   end
+
+  # ... or an operator wants it replaced.
+  def handle_info({:recycle, reason}, %{status: :ready} = state), do: state |> drain(reason) |> continue()
+  def handle_info({:recycle, _reason}, state), do: continue(state)
 
   def handle_info({:stuck, agent, key, activation}, %{status: up} = state) when up in @up,
     do: state |> drain_from(agent, key, activation) |> continue()

@@ -205,6 +205,25 @@ defmodule Pyre.Agent.Ending do
     verdict
   end
 
+  @doc "An operator parks it: the evidence is what they said."
+  @spec parked_by_hand(Pyre.Agent.t(), String.t()) :: map()
+  def parked_by_hand(state, reason) do
+    evidence = %{
+      at: DateTime.utc_now(),
+      reason: reason,
+      class: state.class,
+      handler: nil,
+      message_id: nil,
+      worker: 0,
+      os_pid: nil,
+      rss_bytes: nil,
+      stack: ""
+    }
+
+    Quarantine.note(state.instance, state.handle, evidence)
+    evidence
+  end
+
   @doc "The agent hurt its workers too often: its mailbox is kept, and it runs no more until a person has looked."
   @spec parked(Pyre.Agent.t(), map()) :: :ok
   def parked(%{instance: instance, id: id, handle: handle} = state, evidence) do

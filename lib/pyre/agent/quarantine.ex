@@ -8,7 +8,7 @@ defmodule Pyre.Agent.Quarantine do
   # that had begun; it runs one message there before it returns. At the second strike on probation the agent is
   # parked: its mailbox is kept, nothing runs, until a person has looked (`Pyre.unpark/2`).
 
-  alias Pyre.Instance
+  alias Pyre.{Address, Instance}
   alias Pyre.Worker.Pool
 
   @strikes_on_probation 2
@@ -46,6 +46,23 @@ defmodule Pyre.Agent.Quarantine do
   def suspect(instance, handle) do
     {recent, _suspect?, on_probation, kept} = read(instance, handle, Instance.now_ms())
     :ets.insert(instance.quarantine, {handle, recent, true, on_probation, kept})
+  end
+
+  @doc "Keeps why an operator parked it: no strike."
+  @spec note(Instance.t(), pos_integer(), evidence()) :: true
+  def note(instance, handle, evidence) do
+    {recent, suspect?, on_probation, kept} = read(instance, handle, Instance.now_ms())
+    :ets.insert(instance.quarantine, {handle, recent, suspect?, on_probation, Enum.take([evidence | kept], @kept)})
+  end
+
+  @doc "All agents that something is known against."
+  @spec list(Instance.t()) :: [map()]
+  def list(instance) do
+    for %{id: id, handle: handle, class: class, status: status} <- Address.all(instance),
+        :ets.member(instance.quarantine, handle) do
+      Map.merge(%{id: id, class: class, status: status}, fetch(instance, handle))
+    end
+    |> Enum.sort_by(& &1.id)
   end
 
   @doc "A message ended well on probation: a mere suspect is one no more."

@@ -37,6 +37,23 @@ def _work() -> int:
     return worker.tear_down()
 
 
+def _use_bundled_packages() -> str:
+    """Packages that came with a release, where they were made for this Python; else what they were made for.
+
+    Others would be found, and then not work, or be slow: an extension module is for one version of CPython.
+    """
+    site = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "site")  # noqa: PTH
+    try:
+        with open(os.path.join(site, "made_for.txt"), encoding="utf-8") as made_for:  # noqa: PTH
+            tag = made_for.read().strip()
+    except OSError:
+        return ""
+    if tag != sys.implementation.cache_tag:
+        return tag
+    sys.path.insert(1, site)
+    return ""
+
+
 def _too_old() -> str:
     if sys.version_info >= WANTED:
         return ""
@@ -47,11 +64,14 @@ def _too_old() -> str:
 def _missing_package() -> str:
     if _too_old():
         return ""
+    made_for = _use_bundled_packages()
     for name in REQUIRED:
         try:
             __import__(name)
         except ImportError as exc:
             remedy = f"{sys.executable} -m pip install {name}"
+            if made_for:
+                remedy += f"; those in the release are for {made_for}, and this is {sys.implementation.cache_tag}"
             return f"the package {name} can't be imported ({exc}); install it with: {remedy}"
     return ""
 

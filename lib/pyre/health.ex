@@ -1,0 +1,51 @@
+defmodule Pyre.Health do
+  @moduledoc false
+
+  # How an instance is, from what its tables say: nobody is asked, so that the answer comes at once whatever hangs.
+
+  alias Pyre.{Address, Classes, Instance}
+  alias Pyre.Worker.Pool
+
+  @type t :: %{status: :ready | :starting | :draining, reasons: [String.t()]}
+
+  @spec look(Instance.t()) :: t()
+  def look(instance) do
+    if Instance.closed?(instance) do
+      %{status: :draining, reasons: ["the instance #{inspect(instance.name)} is shutting down"]}
+    else
+      reasons = workers(instance) ++ autostart(instance)
+      %{status: if(reasons == [], do: :ready, else: :starting), reasons: reasons}
+    end
+  end
+
+  # A draining worker is being replaced: those that are ready do its work meanwhile.
+  defp workers(instance) do
+    shared = for %{role: :shared} = worker <- Pool.all(instance), do: worker
+
+    if Enum.any?(shared, &(&1.status == :ready)),
+      do: for(worker <- shared, worker.status in [:starting, :failed], do: worker(worker)),
+      else: ["no worker is ready" | Enum.map(shared, &worker/1)]
+  end
+
+  defp worker(%{worker: no, status: status, last_error: nil}), do: "worker #{no} is #{status}"
+
+  defp worker(%{worker: no, status: status, last_error: error}),
+    do: "worker #{no} is #{status}: #{Exception.message(error)}"
+
+  # `:restarting` is an agent's everyday life; one that isn't there, or that gave up, is missed.
+  defp autostart(instance) do
+    for class <- Classes.all(instance),
+        [id, _args] <- class["autostart"],
+        reason = agent(instance, id),
+        not is_nil(reason),
+        do: "the autostart agent #{inspect(id)} #{reason}"
+  end
+
+  defp agent(instance, id) do
+    case Address.fetch(instance, id) do
+      {:ok, %{status: status}} when status in [:running, :restarting] -> nil
+      {:ok, %{status: status}} -> "is #{status}"
+      :error -> if :ets.member(instance.processes, :autostarted), do: nil, else: "has not started yet"
+    end
+  end
+end
