@@ -10,8 +10,13 @@ if System.get_env("RELEASE_NAME") do
   levels = %{"" => :info, "debug" => :debug, "info" => :info, "warning" => :warning, "error" => :error}
 
   case levels[System.get_env("PYRE_LOG_LEVEL", "")] do
-    nil -> complain.("PYRE_LOG_LEVEL is #{inspect(System.get_env("PYRE_LOG_LEVEL"))}; expected debug, info, warning or error")
-    level -> config :logger, level: level
+    nil ->
+      complain.(
+        "PYRE_LOG_LEVEL is #{inspect(System.get_env("PYRE_LOG_LEVEL"))}; expected debug, info, warning or error"
+      )
+
+    level ->
+      config :logger, level: level
   end
 
   case Pyre.Environment.options(System.get_env()) do

@@ -31,7 +31,21 @@ defmodule Pyre do
   """
 
   alias Pyre.Agent.{Client, Commits, Quarantine, Restarting, Restarts, Starter, Stopping}
-  alias Pyre.{Address, Classes, DeadLetters, Drain, Group, Health, Instance, Mailbox, Monitors, Options, Pause}
+
+  alias Pyre.{
+    Address,
+    Classes,
+    DeadLetters,
+    Drain,
+    Group,
+    Health,
+    Instance,
+    Mailbox,
+    Monitors,
+    Options,
+    Pause
+  }
+
   alias Pyre.{Telemetry, Timers, Worker}
   alias Pyre.Wire.{Body, MsgPack}
   alias Pyre.Worker.Pool

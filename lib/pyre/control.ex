@@ -38,7 +38,11 @@ defmodule Pyre.Control do
 
       {:error, reason} ->
         # An instance whose operator can't reach it still does its work.
-        Logger.warning("the control socket #{path} can't be used: #{reason}; commands will not reach this instance", pyre: name)
+        Logger.warning(
+          "the control socket #{path} can't be used: #{reason}; commands will not reach this instance",
+          pyre: name
+        )
+
         :ignore
     end
   end
@@ -140,8 +144,11 @@ defmodule Pyre.Control do
 
   defp ask(name, packet, more) when byte_size(packet) <= @max_packet do
     case MsgPack.decode(packet) do
-      {:ok, %{"verb" => verb, "args" => args}} when is_binary(verb) and is_map(args) -> run(name, verb, args, more)
-      _other -> refusal(:protocol, "expected a map with verb and args")
+      {:ok, %{"verb" => verb, "args" => args}} when is_binary(verb) and is_map(args) ->
+        run(name, verb, args, more)
+
+      _other ->
+        refusal(:protocol, "expected a map with verb and args")
     end
   end
 
@@ -169,5 +176,4 @@ defmodule Pyre.Control do
       {:error, error} -> answer(socket, refusal(:encode, Exception.message(error)))
     end
   end
-
 end

@@ -35,7 +35,9 @@ defmodule Pyre.Drain do
 
       :timeout ->
         running = Mailbox.running_count(instance)
-        {:error, Error.new(:timeout, "#{running} messages still run after #{timeout} ms", %{committed: :unknown})}
+
+        {:error,
+         Error.new(:timeout, "#{running} messages still run after #{timeout} ms", %{committed: :unknown})}
     end
   end
 

@@ -22,8 +22,8 @@ defmodule Pyre.Environment do
   @doc """
   The options that the variables give, or one sentence that says which is wrong and what was expected.
 
-      iex> Pyre.Environment.options(%{"PYRE_AGENTS" => "/srv/agents", "PYRE_WORKERS" => "4", "PYRE_DRAIN_TIMEOUT" => "30s"})
-      {:ok, [agents: ["/srv/agents"], drain_timeout: 30_000, workers: 4]}
+      iex> Pyre.Environment.options(%{""PYRE_WORKERS" => "4", "PYRE_DRAIN_TIMEOUT" => "30s"})
+      {:ok, [drain_timeout: 30_000, workers: 4]}
       iex> Pyre.Environment.options(%{"PYRE_WORKERS" => "many"})
       {:error, "PYRE_WORKERS is \\"many\\"; expected a positive integer"}
       iex> Pyre.Environment.options(%{"PYRE_WORKER" => "4"})
@@ -32,7 +32,10 @@ defmodule Pyre.Environment do
   @doc since: "0.1.0"
   @spec options(%{String.t() => String.t()}) :: {:ok, keyword()} | {:error, String.t()}
   def options(environment) do
-    for {"PYRE_" <> _rest = name, value} <- environment, name not in @others, value != "", reduce: {:ok, []} do
+    for {"PYRE_" <> _rest = name, value} <- environment,
+        name not in @others,
+        value != "",
+        reduce: {:ok, []} do
       {:ok, opts} -> add(name, value, opts)
       error -> error
     end
@@ -66,7 +69,10 @@ defmodule Pyre.Environment do
 
   defp parse(type, value) when type in [:pos_integer, :non_neg_integer], do: integer(value)
   defp parse(type, "infinity") when type in [:timeout, :pos_timeout, :pos_count], do: {:ok, :infinity}
-  defp parse(type, value) when type in [:timeout, :pos_timeout, :ms, :pos_ms], do: with_unit(value, @milliseconds)
+
+  defp parse(type, value) when type in [:timeout, :pos_timeout, :ms, :pos_ms],
+    do: with_unit(value, @milliseconds)
+
   defp parse(:pos_count, value), do: integer(value)
   defp parse(:bytes, value), do: with_unit(value, @bytes)
   defp parse(:boolean, value) when value in ["true", "1", "yes"], do: {:ok, true}
@@ -75,7 +81,8 @@ defmodule Pyre.Environment do
   defp parse(:string_or_nil, value), do: {:ok, value}
   defp parse(_type, _value), do: :error
 
-  defp directories(paths), do: if(paths != [] and Enum.all?(paths, &File.dir?/1), do: {:ok, paths}, else: :error)
+  defp directories(paths),
+    do: if(paths != [] and Enum.all?(paths, &File.dir?/1), do: {:ok, paths}, else: :error)
 
   defp integer(value) do
     case Integer.parse(value) do

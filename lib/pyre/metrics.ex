@@ -45,7 +45,9 @@ defmodule Pyre.Metrics do
     |> all()
     |> Enum.group_by(&elem(&1, 0))
     |> Enum.sort()
-    |> Enum.map_join(fn {name, samples} -> ["# TYPE #{name} #{type(name)}\n" | Enum.map(samples, &line/1)] |> Enum.join() end)
+    |> Enum.map_join(fn {name, samples} ->
+      ["# TYPE #{name} #{type(name)}\n" | Enum.map(samples, &line/1)] |> Enum.join()
+    end)
   end
 
   defp type(name), do: if(String.ends_with?(Atom.to_string(name), "_total"), do: "counter", else: "gauge")

@@ -53,8 +53,7 @@ defmodule Pyre.Options do
       {:pos_integer, 1_000, "messages kept that were given up; beyond it, or 16 MiB, the oldest is dropped"},
     max_threads: {:pos_integer, 64, "threads for `def` handlers in one interpreter"},
     max_activations: {:pos_integer, 50_000, "agents' objects held by one interpreter"},
-    stall_warning:
-      {:pos_ms, 100, "ms that a handler may hold the loop before it is warned about by name"},
+    stall_warning: {:pos_ms, 100, "ms that a handler may hold the loop before it is warned about by name"},
     stall_timeout:
       {:pos_timeout, 1_000,
        "ms without progress after which an interpreter is replaced; `:infinity` for breakpoints"},
@@ -181,7 +180,17 @@ defmodule Pyre.Options do
   end
 
   # What an environment variable can say: names and lists of pairs can't be.
-  @in_environment [:pos_integer, :non_neg_integer, :timeout, :pos_timeout, :ms, :pos_ms, :pos_count, :bytes, :boolean] ++
+  @in_environment [
+                    :pos_integer,
+                    :non_neg_integer,
+                    :timeout,
+                    :pos_timeout,
+                    :ms,
+                    :pos_ms,
+                    :pos_count,
+                    :bytes,
+                    :boolean
+                  ] ++
                     [:directories, :string_or_nil]
 
   @doc "The environment variables that stand for options of an instance: name, option, type, meaning."

@@ -21,7 +21,12 @@ defmodule Pyre.Release do
     requirements = Path.join(directory, "requirements.txt")
     _earlier = File.rm_rf!(site)
 
-    run!(python, ~w(-m pip install --quiet --disable-pip-version-check --no-compile --target) ++ [site, "-r", requirements])
+    run!(
+      python,
+      ~w(-m pip install --quiet --disable-pip-version-check --no-compile --target) ++
+        [site, "-r", requirements]
+    )
+
     {tag, 0} = System.cmd(python, ["-c", "import sys; print(sys.implementation.cache_tag)"])
     File.write!(Path.join(site, "made_for.txt"), tag)
     # Start scripts name the interpreter of this machine.
@@ -46,7 +51,11 @@ defmodule Pyre.Release do
     {_output, status} =
       System.cmd(python, ["-m", "pyre.ctl" | argv],
         into: IO.stream(),
-        env: [{"PYTHONPATH", Pyre.Python.package_directory()}, {"PYTHONSAFEPATH", "1"}, {"PYRE_CTL_NAME", name}]
+        env: [
+          {"PYTHONPATH", Pyre.Python.package_directory()},
+          {"PYTHONSAFEPATH", "1"},
+          {"PYRE_CTL_NAME", name}
+        ]
       )
 
     status

@@ -52,7 +52,11 @@ defmodule Pyre.Agent.Quarantine do
   @spec note(Instance.t(), pos_integer(), evidence()) :: true
   def note(instance, handle, evidence) do
     {recent, suspect?, on_probation, kept} = read(instance, handle, Instance.now_ms())
-    :ets.insert(instance.quarantine, {handle, recent, suspect?, on_probation, Enum.take([evidence | kept], @kept)})
+
+    :ets.insert(
+      instance.quarantine,
+      {handle, recent, suspect?, on_probation, Enum.take([evidence | kept], @kept)}
+    )
   end
 
   @doc "All agents that something is known against."

@@ -18,6 +18,7 @@ defmodule Pyre.Control.Verbs do
     {:ok,
      name
      |> Pyre.info()
+     |> Map.put(:name, inspect(name))
      |> Map.put(:health, Pyre.health(name))
      |> Map.put(:version, to_string(Application.spec(:pyre, :vsn)))}
   end
@@ -25,14 +26,19 @@ defmodule Pyre.Control.Verbs do
   def run(name, "health", _args, _more), do: {:ok, Pyre.health(name)}
 
   def run(name, "agents", args, _more) do
-    filter = for {key, value} when is_binary(value) <- [class: args["class"], status: status!(args["status"])], do: {key, value}
-    filter = Enum.map(filter, fn {key, value} -> {key, if(key == :status, do: String.to_existing_atom(value), else: value)} end)
+    filter =
+      for {key, value} <- [class: args["class"], status: status!(args["status"])],
+          value != nil,
+          do: {key, value}
+
     agents = Pyre.agents(name, filter)
     {:ok, %{"total" => length(agents), "agents" => Enum.take(agents, args["limit"] || 100)}}
   end
 
   def run(name, "inspect", %{"id" => id}, _more) do
-    with {:ok, info} <- Pyre.info(name, id), {:ok, state, _revision} <- Pyre.state(name, id), do: {:ok, Map.put(info, :state, state)}
+    with {:ok, info} <- Pyre.info(name, id),
+         {:ok, state, _revision} <- Pyre.state(name, id),
+         do: {:ok, info |> Map.delete(:pid) |> Map.put(:state, state)}
   end
 
   def run(name, "call", %{"id" => id, "handler" => handler} = args, _more),
@@ -48,21 +54,33 @@ defmodule Pyre.Control.Verbs do
 
   def run(name, "stop-agent", %{"id" => id}, _more), do: name |> Pyre.stop_agent(id) |> done()
   def run(name, "restart", %{"id" => id}, _more), do: name |> Pyre.restart_agent(id) |> done()
-  def run(name, "tree", _args, _more), do: {:ok, Pyre.tree(name)}
+  def run(name, "tree", _args, _more), do: {:ok, name |> Pyre.tree() |> Map.put(:name, inspect(name))}
   def run(name, "workers", _args, _more), do: {:ok, Pyre.workers(name)}
   def run(name, "recycle", %{"worker" => worker}, _more), do: name |> Pyre.recycle(worker) |> done()
   def run(name, "pause", args, _more), do: name |> Pyre.pause(whom!(args)) |> done()
   def run(name, "resume", args, _more), do: name |> Pyre.resume(whom!(args)) |> done()
   def run(name, "quarantine", _args, _more), do: {:ok, Pyre.quarantine(name)}
-  def run(name, "park", %{"id" => id}, _more), do: name |> Pyre.park(id) |> done()
+
+  def run(name, "park", %{"id" => id} = args, _more),
+    do: name |> Pyre.park(id, reason: args["reason"]) |> done()
+
   def run(name, "unpark", %{"id" => id}, _more), do: name |> Pyre.unpark(id) |> done()
   def run(name, "metrics", _args, _more), do: {:ok, Pyre.Metrics.prometheus(name)}
 
   def run(name, "dead-letters", args, _more) do
     case args do
-      %{"retry" => letter} when letter != nil -> name |> Pyre.retry_dead_letter(letter!(letter)) |> done()
-      %{"discard" => letter} when letter != nil -> name |> Pyre.discard_dead_letter(letter!(letter)) |> done()
-      _list -> {:ok, Pyre.dead_letters(name, for({:agent, id} when is_binary(id) <- [agent: args["agent"]], do: {:agent, id}))}
+      %{"retry" => letter} when letter != nil ->
+        name |> Pyre.retry_dead_letter(letter!(letter)) |> done()
+
+      %{"discard" => letter} when letter != nil ->
+        name |> Pyre.discard_dead_letter(letter!(letter)) |> done()
+
+      _list ->
+        {:ok,
+         Pyre.dead_letters(
+           name,
+           for({:agent, id} when is_binary(id) <- [agent: args["agent"]], do: {:agent, id})
+         )}
     end
   end
 
@@ -74,7 +92,13 @@ defmodule Pyre.Control.Verbs do
     {:ok, nil}
   end
 
-  def run(_name, verb, _args, _more), do: {:error, Error.new(:invalid_args, "there is no verb #{inspect(verb, limit: 5, printable_limit: 50)}, or an argument of it is missing")}
+  def run(_name, verb, _args, _more),
+    do:
+      {:error,
+       Error.new(
+         :invalid_args,
+         "there is no verb #{inspect(verb, limit: 5, printable_limit: 50)}, or an argument of it is missing"
+       )}
 
   @doc "A value as MessagePack can carry it: what has no counterpart becomes text."
   @spec plain(term()) :: term()
@@ -83,10 +107,14 @@ defmodule Pyre.Control.Verbs do
   def plain(%DateTime{} = at), do: DateTime.to_iso8601(at)
   def plain(%module{} = struct) when is_atom(module), do: struct |> Map.from_struct() |> plain()
   def plain(map) when is_map(map), do: Map.new(map, fn {key, value} -> {plain_key(key), plain(value)} end)
-  def plain(list) when is_list(list), do: if(Keyword.keyword?(list) and list != [], do: list |> Map.new() |> plain(), else: Enum.map(list, &plain/1))
+
+  def plain(list) when is_list(list), do: Enum.map(list, &plain/1)
   def plain(tuple) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> Enum.map_join(" ", &word/1)
   def plain(atom) when is_atom(atom) and atom not in [nil, true, false], do: Atom.to_string(atom)
-  def plain(other) when is_pid(other) or is_reference(other) or is_function(other) or is_port(other), do: inspect(other)
+
+  def plain(other) when is_pid(other) or is_reference(other) or is_function(other) or is_port(other),
+    do: inspect(other)
+
   def plain(other), do: other
 
   defp plain_key(key) when is_binary(key), do: key
@@ -101,9 +129,19 @@ defmodule Pyre.Control.Verbs do
   defp done({:ok, _value} = ok), do: ok
   defp done({:error, _error} = error), do: error
 
-  @statuses ~w(starting running restarting terminated stopping parked)
-  defp status!(status) when status in [nil | @statuses], do: status
-  defp status!(other), do: raise(ArgumentError, "expected the status to be one of #{Enum.join(@statuses, ", ")}, got: #{inspect(other, limit: 5)}")
+  @statuses Map.new(
+              [:starting, :running, :restarting, :terminated, :stopping, :parked],
+              &{Atom.to_string(&1), &1}
+            )
+  defp status!(nil), do: nil
+  defp status!(status) when is_map_key(@statuses, status), do: @statuses[status]
+
+  defp status!(other),
+    do:
+      raise(
+        ArgumentError,
+        "expected the status to be one of #{Enum.join(Map.keys(@statuses), ", ")}, got: #{inspect(other, limit: 5)}"
+      )
 
   defp whom!(%{"agent" => id}) when is_binary(id), do: {:agent, id}
   defp whom!(%{"class" => class}) when is_binary(class), do: {:class, class}
@@ -113,5 +151,7 @@ defmodule Pyre.Control.Verbs do
 
   defp letter!("all"), do: :all
   defp letter!(number) when is_integer(number), do: number
-  defp letter!(other), do: raise(ArgumentError, "expected the number of a dead letter or all, got: #{inspect(other, limit: 5)}")
+
+  defp letter!(other),
+    do: raise(ArgumentError, "expected the number of a dead letter or all, got: #{inspect(other, limit: 5)}")
 end
