@@ -73,13 +73,19 @@ defmodule Pyre do
   end
 
   @doc """
-  Starts an instance. It returns before the interpreters are ready; see `await_ready/2`.
+  Starts an instance. It returns before the interpreters are ready; see `await_ready/2`. A snapshot that can't be read is
+  `{:error, %Pyre.Error{kind: :decode}}`.
 
       {:ok, _pid} = Pyre.start_link(name: MyApp.Pyre, agents: "priv/python/agents")
   """
   @doc since: "0.1.0"
   @spec start_link(keyword()) :: Supervisor.on_start()
-  def start_link(opts), do: opts |> Instance.config() |> Pyre.Supervisor.start_link()
+  def start_link(opts) do
+    config = Instance.config(opts)
+
+    with error_free when error_free in [:ok, :none] <- Pyre.Snapshot.check(config.snapshot),
+         do: Pyre.Supervisor.start_link(config)
+  end
 
   @doc """
   Waits until all workers are ready and the agents with `autostart` run.

@@ -209,6 +209,38 @@ defmodule Pyre.Address do
     ])
   end
 
+  @doc "What a snapshot carries over: nothing of processes; messages are counted in again when they are."
+  @spec carry(tuple()) :: tuple() | nil
+  def carry(row) do
+    case Map.fetch!(@names, elem(row, @status - 1)) do
+      :stopping -> nil
+      status when status in [:parked, :terminated] -> carry(row, status)
+      _lives -> carry(row, :restarting)
+    end
+  end
+
+  defp carry(row, status) do
+    for {column, value} <- [
+          {@pid, nil},
+          {@status, code(status)},
+          {@count, 0},
+          {@bytes, 0},
+          {@incarnation, 0},
+          {@worker, 0}
+        ],
+        reduce: row,
+        do: (row -> put_elem(row, column - 1, value))
+  end
+
+  @doc "A row out of a snapshot, with a process that has ended: it is to have one again."
+  @spec put_gone(tuple(), pid()) :: tuple()
+  def put_gone(row, gone), do: put_elem(row, @pid - 1, gone)
+
+  @doc "Counts messages in that are in the mailbox already."
+  @spec count_in(Instance.t(), id(), non_neg_integer()) :: term()
+  def count_in(instance, id, bytes),
+    do: :ets.update_counter(instance.agents, id, [{@count, 1}, {@bytes, bytes}])
+
   @doc "Forgets the address."
   @spec delete(Instance.t(), id()) :: true
   def delete(instance, id), do: :ets.delete(instance.agents, id)

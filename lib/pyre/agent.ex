@@ -103,7 +103,7 @@ defmodule Pyre.Agent do
     case Address.take_over(instance, id, self()) do
       {:ok, row} ->
         state = %__MODULE__{instance: instance, id: id, handle: row.handle, class: row.class, parent: parent}
-        if row.incarnation > 1, do: take_up(state)
+        if row.predecessor, do: take_up(state)
         begin(state, row)
 
       :error ->
@@ -119,8 +119,8 @@ defmodule Pyre.Agent do
 
   # The first incarnation has nothing to recover. A predecessor that left the status "running" was killed: that is a crash
   # like any other, only that nobody has written it down.
-  defp begin(state, %{incarnation: 1}), do: state |> acknowledge() |> start() |> settle()
   defp begin(state, %{status: :parked}), do: %{state | phase: :parked} |> acknowledge() |> settle()
+  defp begin(state, %{incarnation: 1}), do: state |> acknowledge() |> start() |> settle()
 
   # It was killed while it stopped, and whoever asked for that still waits.
   defp begin(state, %{status: :stopping}), do: state |> acknowledge() |> stop_again() |> settle()

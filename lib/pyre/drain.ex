@@ -61,10 +61,11 @@ defmodule Pyre.Drain do
     until = Instance.now_ms() + instance.config.drain_timeout
     error = stopping(instance)
     close_until(instance, error, until)
-    run_on_stop(instance, until)
+    # Agents that go on in the next node have not ended.
+    unless instance.config.snapshot, do: run_on_stop(instance, until)
     Mailbox.abandon_all(instance, cut(instance))
     Mailbox.refuse_all(instance, error)
-    report(instance, error)
+    unless instance.config.snapshot, do: report(instance, error)
   end
 
   defp stopping(instance), do: Error.new(:stopping, "the instance #{inspect(instance.name)} is shutting down")

@@ -93,6 +93,7 @@ defmodule Pyre.Instance do
   @letter_bytes 4
   @pauses 5
   @steps 6
+  @carried [@handle, @unique, @letter_bytes, @pauses, @steps]
 
   @doc "The validated options of an instance, as a map."
   @spec config(keyword()) :: map()
@@ -171,6 +172,17 @@ defmodule Pyre.Instance do
   @doc "How many recorded results of steps there are."
   @spec steps(t()) :: integer()
   def steps(%__MODULE__{flags: flags}), do: :atomics.get(flags, @steps)
+
+  @doc "How far the numbers that are given out have come, and what is counted, for a successor."
+  @spec marks(t()) :: [integer()]
+  def marks(%__MODULE__{flags: flags}), do: for(index <- @carried, do: :atomics.get(flags, index))
+
+  @doc "Goes on from there."
+  @spec put_marks(t(), [integer()]) :: :ok
+  def put_marks(%__MODULE__{flags: flags}, marks) do
+    for {index, mark} <- Enum.zip(@carried, marks), do: :atomics.put(flags, index, mark)
+    :ok
+  end
 
   @doc "Closes the intake: from now on calls, casts and starts are answered `stopping`."
   @spec close(t()) :: :ok

@@ -19,6 +19,9 @@ defmodule Pyre.Mailbox do
   @claim 2
   @attempt 8
 
+  # What somebody wants of the agent itself, now.
+  @orders [:stop, :restart, :park, :put_state, :ping]
+
   @type key :: {handle :: pos_integer(), lane :: 0..3, seq :: pos_integer()}
   @type kind :: :restart | :park | :call | :cast | :timer | :on_down | :stop | :put_state | :ping
   @type reply_to :: {:caller, reference(), reference(), pid()} | {:agent, pid(), term()} | nil
@@ -268,6 +271,33 @@ defmodule Pyre.Mailbox do
     instance.mailbox
     |> :ets.select([{{:_, :_, :_, :_, :_, :_, :_, :_, nil}, [], [:"$_"]}])
     |> Enum.map(&{elem(&1, 2), to_map(&1)})
+  end
+
+  @doc "What a snapshot carries over: what nobody waits for, and that is to be run. What was running is to be run again."
+  @spec carry(tuple()) :: tuple() | nil
+  def carry({_key, _claim, _id, kind, _handler, _args, _deadline, _attempt, nil} = row)
+      when kind not in @orders do
+    if elem(row, @claim - 1) > 0,
+      do: row |> put_elem(@claim - 1, 0) |> put_elem(@attempt - 1, elem(row, @attempt - 1) + 1),
+      else: row
+  end
+
+  def carry(_row), do: nil
+
+  @doc "Moves a row's instants."
+  @spec shift(tuple(), integer()) :: tuple()
+  def shift(row, ms), do: put_elem(row, @claim - 1, Retries.shift(elem(row, @claim - 1), ms))
+
+  @doc "Counts messages in that were put into the table at once. Those of agents that are not there are none."
+  @spec count_in(Instance.t(), [tuple()]) :: :ok
+  def count_in(instance, rows) do
+    for {key, _claim, id, _kind, _handler, args, _deadline, _attempt, _reply_to} <- rows do
+      if :ets.member(instance.agents, id),
+        do: Address.count_in(instance, id, size(args)),
+        else: :ets.delete(instance.mailbox, key)
+    end
+
+    :ok
   end
 
   @doc "Answers every call that still runs, in all mailboxes, whatever becomes of it."

@@ -61,6 +61,12 @@ defmodule Pyre.Monitors do
   defp key({:process, pid}), do: pid
   defp key({:agent, _id, handle}), do: handle
 
+  @doc "What a snapshot carries over: the watches of agents. A process that watched is gone."
+  @spec carry(tuple()) :: tuple() | nil
+  def carry({{:watch, _handle, _ref}, _id, {:agent, _watcher, _by}, _restarts?} = row), do: row
+  def carry({{:by, handle, _ref}, _watched} = row) when is_integer(handle), do: row
+  def carry(_row), do: nil
+
   @doc "Takes a watch of the calling process back. Afterwards none of its messages is there, or comes."
   @spec unwatch(Instance.t(), reference()) :: :ok
   def unwatch(instance, ref) do

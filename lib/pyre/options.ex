@@ -35,6 +35,9 @@ defmodule Pyre.Options do
       {:string_or_nil, nil,
        "the interpreter to start; by default `.venv/bin/python` where it exists, else the first Python ≥ 3.11 on PATH"},
     env: {:env, [], "environment variables for the interpreters, a list of `{name, value}`"},
+    snapshot:
+      {:string_or_nil, nil,
+       "the file in which a shutdown leaves agents, states, queued casts, timers and dead letters for the next start; none by default: they end with the instance"},
     control:
       {:string_or_nil, nil,
        "the path of a local socket, of at most 100 bytes, on which the instance takes an operator's commands (`mix pyre.ctl`, `bin/pyre ctl`); none by default"},

@@ -7,11 +7,17 @@ defmodule Pyre.State do
 
   use GenServer
 
-  alias Pyre.{Instance, Patience}
+  require Logger
+
+  alias Pyre.{Instance, Patience, Snapshot}
 
   @directory_mode 0o700
   @remove_attempts 100
   @pause_ms 10
+
+  # Long enough to write millions of rows.
+  @spec child_spec(map()) :: Supervisor.child_spec()
+  def child_spec(config), do: %{id: __MODULE__, start: {__MODULE__, :start_link, [config]}, shutdown: 300_000}
 
   @spec start_link(map()) :: GenServer.on_start()
   def start_link(config), do: GenServer.start_link(__MODULE__, config)
@@ -23,17 +29,36 @@ defmodule Pyre.State do
     Process.flag(:trap_exit, true)
     Instance.set_origin()
     instance = build(config)
-    Instance.publish(instance)
-    {:ok, instance}
+
+    # Before anybody can look.
+    with :ok <- Snapshot.restore(instance, config.snapshot) do
+      Instance.publish(instance)
+      {:ok, instance}
+    else
+      {:error, error} -> {:stop, error}
+    end
   end
 
   @impl GenServer
   def terminate(_reason, instance) do
+    leave_snapshot(instance)
     Instance.retract(instance.name)
     remove(instance.directory, @remove_attempts)
   end
 
   ## Helpers
+
+  # Only what was drained is whole; after a crash of this process there is nothing to carry over, and nothing is drained.
+  defp leave_snapshot(%{config: %{snapshot: path}} = instance) when is_binary(path) do
+    if Instance.closed?(instance) do
+      case Snapshot.write(instance, path) do
+        {:ok, count} -> Logger.info("#{count} rows were written to #{path}", pyre: instance.name)
+        {:error, reason} -> Logger.critical("#{reason}; what the instance held is lost", pyre: instance.name)
+      end
+    end
+  end
+
+  defp leave_snapshot(_instance), do: :ok
 
   # An interpreter that the reaper is just killing may still make a file there.
   defp remove(directory, attempts) do

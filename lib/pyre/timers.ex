@@ -112,6 +112,31 @@ defmodule Pyre.Timers do
          else: (_none -> nil)
   end
 
+  @doc false
+  @spec carry(tuple()) :: tuple()
+  def carry(row), do: row
+
+  @doc "Moves a row's instants. Those on the wall's clock stay, and are due where that clock says."
+  @spec shift(tuple(), integer()) :: tuple()
+  def shift(row, ms) do
+    {_handle, name} = owner = elem(row, 1)
+
+    row =
+      row |> put_elem(0, shift_due(elem(row, 0), ms)) |> put_elem(1, put_elem(owner, 1, shift_due(name, ms)))
+
+    if tuple_size(row) > 5 and not Schedule.wall?(elem(row, 5)),
+      do: put_elem(row, 6, elem(row, 6) + ms),
+      else: row
+  end
+
+  @doc "The same for a row of the index."
+  @spec shift_index(tuple(), integer()) :: tuple()
+  def shift_index({{handle, name}, due}, ms), do: {{handle, shift_due(name, ms)}, shift_due(due, ms)}
+
+  # A timer without a key is called by its instant.
+  defp shift_due({due, unique}, ms) when is_integer(due) and is_integer(unique), do: {due + ms, unique}
+  defp shift_due(other, _ms), do: other
+
   @doc "How many timers an agent has."
   @spec count(Instance.t(), pos_integer()) :: non_neg_integer()
   def count(instance, handle),

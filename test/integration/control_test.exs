@@ -25,7 +25,22 @@ defmodule Pyre.Integration.ControlTest do
     assert {text, 0} = ctl(socket, ["inspect", "k"])
     assert text =~ ~r/^revision +1$/m
     assert {text, 0} = ctl(socket, ["agents", "--class", "Journal"])
-    assert ["ID", "CLASS", "STATUS", "MAILBOX", "j", "Journal", "running", "0", "k", "Journal", "running", "0"] = word(text)
+
+    assert [
+             "ID",
+             "CLASS",
+             "STATUS",
+             "MAILBOX",
+             "j",
+             "Journal",
+             "running",
+             "0",
+             "k",
+             "Journal",
+             "running",
+             "0"
+           ] = word(text)
+
     assert {_nothing, 0} = ctl(socket, ["stop-agent", "k"])
     assert {text, 1} = ctl(socket, ["inspect", "k"])
     assert text =~ "not_found"

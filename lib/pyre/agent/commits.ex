@@ -62,6 +62,10 @@ defmodule Pyre.Agent.Commits do
     end
   end
 
+  @doc "What a snapshot carries over: whoever waited for the last reply is gone."
+  @spec carry(tuple()) :: tuple()
+  def carry({handle, state, revision, _answered, _reply}), do: {handle, state, revision, nil, nil}
+
   @doc "Forgets the state."
   @spec delete(Instance.t(), pos_integer()) :: true
   def delete(instance, handle), do: :ets.delete(instance.commits, handle)

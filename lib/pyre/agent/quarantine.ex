@@ -112,6 +112,15 @@ defmodule Pyre.Agent.Quarantine do
   @spec forget(Instance.t(), pos_integer()) :: true
   def forget(instance, handle), do: :ets.delete(instance.quarantine, handle)
 
+  @doc false
+  @spec carry(tuple()) :: tuple()
+  def carry(row), do: row
+
+  @doc "Moves a row's instants."
+  @spec shift(tuple(), integer()) :: tuple()
+  def shift({who, recent, suspect?, on_probation, kept}, ms),
+    do: {who, Enum.map(recent, &(&1 + ms)), suspect?, on_probation, kept}
+
   # Strikes decay: without another for a while, none of them counts.
   defp read(instance, handle, now) do
     case :ets.lookup(instance.quarantine, handle) do

@@ -66,6 +66,15 @@ defmodule Pyre.Agent.Restarts do
     end
   end
 
+  @doc false
+  @spec carry(tuple()) :: tuple()
+  def carry(row), do: row
+
+  @doc "Moves a row's instants."
+  @spec shift(tuple(), integer()) :: tuple()
+  def shift({handle, recent, total, error, at}, ms),
+    do: {handle, Enum.map(recent, &(&1 + ms)), total, error, at}
+
   @doc "What the agent failed with last, or nil."
   @spec last_error(Instance.t(), pos_integer()) :: Pyre.error() | nil
   def last_error(instance, handle) do

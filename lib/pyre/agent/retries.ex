@@ -78,6 +78,15 @@ defmodule Pyre.Agent.Retries do
     :ets.select_replace(instance.mailbox, [{head, [{:<, :"$2", 0}], [{body}]}]) == 1
   end
 
+  @doc "A claim whose instant, where it has one, is moved."
+  @spec shift(integer(), integer()) :: integer()
+  def shift(claim, ms) when claim < 0 do
+    {due, hold} = decode(claim)
+    encode(max(due + ms, 0), hold)
+  end
+
+  def shift(claim, _ms), do: claim
+
   @doc "Does a message with this claim keep those behind it waiting?"
   @spec holds?(integer()) :: boolean()
   def holds?(claim) when claim < 0, do: match?({_due, 1}, decode(claim))

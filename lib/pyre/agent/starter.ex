@@ -256,7 +256,12 @@ defmodule Pyre.Agent.Starter do
     {:noreply, state}
   end
 
-  def handle_info(:worker_ready, state), do: {:noreply, state |> autostart() |> answer()}
+  def handle_info(:worker_ready, %{instance: instance} = state) do
+    repopulate(instance)
+    Instance.notify(instance, :groups, :repopulate)
+    {:noreply, state |> autostart() |> answer()}
+  end
+
   def handle_info(:worker_failed, state), do: {:noreply, answer(state)}
 
   def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{autostarting: monitor} = state) do
@@ -299,8 +304,12 @@ defmodule Pyre.Agent.Starter do
 
   # The mark of an empty partition is taken away last, and only that of this very process: whoever dies in between, the
   # partition or this process, the work is found again.
-  defp repopulate(instance) do
-    for {{:empty, number}, partition} = mark <- :ets.tab2list(instance.processes) do
+  # Agents out of a snapshot wait until their classes are known: whether one has an `on_start`, and which timers.
+  defp repopulate(instance), do: if(Classes.known?(instance), do: refill_all(instance), else: :ok)
+
+  defp refill_all(instance) do
+    # The groups' supervisor has a mark too, which is its keeper's.
+    for {{:empty, number}, partition} = mark when is_integer(number) <- :ets.tab2list(instance.processes) do
       refill(instance, number, partition)
       :ets.delete_object(instance.processes, mark)
     end

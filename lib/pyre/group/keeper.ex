@@ -11,7 +11,7 @@ defmodule Pyre.Group.Keeper do
   require Logger
 
   alias Pyre.Agent.{Ending, Restarts}
-  alias Pyre.{Address, Error, Group, Instance, Patience}
+  alias Pyre.{Address, Classes, Error, Group, Instance, Patience}
   alias Pyre.Group.Table
 
   defstruct [:instance, monitors: %{}]
@@ -136,7 +136,9 @@ defmodule Pyre.Group.Keeper do
   end
 
   # As the starter does it for agents: the mark is taken away last, and only that of this very process.
-  defp repopulate(instance) do
+  defp repopulate(instance), do: if(Classes.known?(instance), do: revive_all(instance), else: :ok)
+
+  defp revive_all(instance) do
     Enum.each(:ets.lookup(instance.processes, {:empty, :groups}), fn mark ->
       running =
         for %{status: status, pid: pid} = row when status in [:running, :stopping] and is_pid(pid) <-

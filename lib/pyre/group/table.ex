@@ -169,6 +169,23 @@ defmodule Pyre.Group.Table do
     end
   end
 
+  @doc "What a snapshot carries over: no process, and no note about one."
+  @spec carry(tuple()) :: tuple() | nil
+  def carry({{:left, _id}, _parent}), do: nil
+  def carry({{:group, _name}, _, _, _, _, _, status, _, _, _}) when status == :stopping, do: nil
+
+  def carry({{:group, _name}, _, _, _, _, _, status, _, _, _} = row) do
+    status = if status == :terminated, do: :terminated, else: :running
+    row |> put_elem(@pid - 1, nil) |> put_elem(@status - 1, status) |> put_elem(@incarnation - 1, 0)
+  end
+
+  def carry(row), do: row
+
+  @doc "A row out of a snapshot, with a process that has ended: it is to have one again."
+  @spec put_gone(tuple(), pid()) :: tuple()
+  def put_gone({{:group, _name}, _, _, _, _, nil, _, _, _, _} = row, gone), do: put_elem(row, @pid - 1, gone)
+  def put_gone(row, _gone), do: row
+
   defp to_map(
          {{:group, name}, parent, strategy, max_restarts, max_seconds, pid, status, incarnation, _seq, blame}
        ) do
