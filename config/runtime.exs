@@ -20,7 +20,12 @@ if System.get_env("RELEASE_NAME") do
   end
 
   case Pyre.Environment.options(System.get_env()) do
-    {:ok, options} -> if options[:agents], do: config(:pyre, instance: [name: Pyre] ++ options)
-    {:error, sentence} -> complain.(sentence)
+    {:ok, options} ->
+      # Here, for a sentence instead of a crash report.
+      with {:error, error} <- Pyre.Snapshot.check(options[:snapshot]), do: complain.(Exception.message(error))
+      if options[:agents], do: config(:pyre, instance: [name: Pyre] ++ options)
+
+    {:error, sentence} ->
+      complain.(sentence)
   end
 end

@@ -71,10 +71,19 @@ done
 said=$("${bare[@]}" "$work/elsewhere/bin/pyre" start 2>&1)
 [[ $said == *"PYRE_AGENTS is not set"* ]] || fail "without agents it says: $said"
 
+echo "no snapshot" >"$work/snapshot"
+said=$("${bare[@]}" PYRE_AGENTS="$work/agents" PYRE_SNAPSHOT="$work/snapshot" "$work/elsewhere/bin/pyre" start 2>&1)
+[ $? = 64 ] && [ "$(wc -l <<<"$said")" = 1 ] && [[ $said == *"is refused"* ]] || fail "a wrong snapshot is answered: $said"
+rm "$work/snapshot"
+
 # The life of a node
-"${bare[@]}" PYRE_AGENTS="$work/agents" PYRE_WORKERS=2 PYRE_DRAIN_TIMEOUT=10s "$work/elsewhere/bin/pyre" start >"$work/log" 2>&1 &
-node=$!
-within 30 ctl health || fail "it does not become ready"
+start() {
+    "${bare[@]}" PYRE_AGENTS="$work/agents" PYRE_WORKERS=2 PYRE_DRAIN_TIMEOUT=10s PYRE_SNAPSHOT="$work/snapshot" \
+        "$work/elsewhere/bin/pyre" start >"$work/log" 2>&1 &
+    node=$!
+    within 30 ctl health || fail "it does not become ready"
+}
+start
 [ "$(ctl call Slow add '{"n": 2}')" = 2 ] || fail "an agent does not answer"
 interpreters=$(ctl workers --json | "$python" -c 'import json, sys; print(*(w["os_pid"] for w in json.load(sys.stdin)))')
 [ -n "$interpreters" ] || fail "it has no interpreters"
@@ -96,4 +105,10 @@ done
 [ -e "$work/run/control" ] && fail "its control socket is left"
 ctl status >/dev/null 2>&1
 [ $? = 69 ] || fail "ctl does not say that there is no node"
+# The next life goes on where the last one ended
+start
+[ "$(ctl call Slow add '{"n": 1}')" = 6 ] || fail "the state did not survive a restart"
+ctl stop || fail "it can't be stopped"
+wait "$node" || fail "it ended with status $?"
+node=
 echo "release: built, moved, ran, drained, nothing is left"

@@ -38,13 +38,13 @@ def _work() -> int:
 
 
 def _use_bundled_packages() -> str:
-    """Packages that came with a release, where they were made for this Python; else what they were made for.
+    """Find the packages that came with a release, where they were made for this Python; else tell what they are for.
 
     Others would be found, and then not work, or be slow: an extension module is for one version of CPython.
     """
-    site = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "site")  # noqa: PTH
+    site = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "site")  # noqa: PTH100, PTH118, PTH120
     try:
-        with open(os.path.join(site, "made_for.txt"), encoding="utf-8") as made_for:  # noqa: PTH
+        with open(os.path.join(site, "made_for.txt"), encoding="utf-8") as made_for:  # noqa: PTH118, PTH123
             tag = made_for.read().strip()
     except OSError:
         return ""
