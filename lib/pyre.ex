@@ -83,8 +83,10 @@ defmodule Pyre do
   def start_link(opts) do
     config = Instance.config(opts)
 
-    with error_free when error_free in [:ok, :none] <- Pyre.Snapshot.check(config.snapshot),
-         do: Pyre.Supervisor.start_link(config)
+    case Pyre.Snapshot.check(config.snapshot) do
+      {:error, error} -> {:error, error}
+      _usable_or_none -> Pyre.Supervisor.start_link(config)
+    end
   end
 
   @doc """

@@ -116,8 +116,12 @@ defmodule Pyre.Control do
 
   defp unused(path) do
     case :gen_tcp.connect({:local, path}, 0, [:binary, active: false], 1_000) do
-      {:ok, socket} -> :gen_tcp.close(socket) && {:error, "another instance listens there"}
-      {:error, _nobody} -> :ok
+      {:ok, socket} ->
+        :gen_tcp.close(socket)
+        {:error, "another instance listens there"}
+
+      {:error, _nobody} ->
+        :ok
     end
   end
 

@@ -291,13 +291,11 @@ defmodule Pyre.Mailbox do
   @doc "Counts messages in that were put into the table at once. Those of agents that are not there are none."
   @spec count_in(Instance.t(), [tuple()]) :: :ok
   def count_in(instance, rows) do
-    for {key, _claim, id, _kind, _handler, args, _deadline, _attempt, _reply_to} <- rows do
+    Enum.each(rows, fn {key, _claim, id, _kind, _handler, args, _deadline, _attempt, _reply_to} ->
       if :ets.member(instance.agents, id),
         do: Address.count_in(instance, id, size(args)),
         else: :ets.delete(instance.mailbox, key)
-    end
-
-    :ok
+    end)
   end
 
   @doc "Answers every call that still runs, in all mailboxes, whatever becomes of it."

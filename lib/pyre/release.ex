@@ -36,7 +36,7 @@ defmodule Pyre.Release do
   end
 
   defp remove_caches(directory),
-    do: for(cache <- Path.wildcard(Path.join(directory, "**/__pycache__")), do: File.rm_rf!(cache))
+    do: directory |> Path.join("**/__pycache__") |> Path.wildcard() |> Enum.each(&File.rm_rf!/1)
 
   defp run!(command, args) do
     case System.cmd(command, args, stderr_to_stdout: true) do

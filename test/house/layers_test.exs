@@ -33,8 +33,8 @@ defmodule Pyre.House.LayersTest do
     Pyre.Worker.Pulse
   ]
 
-  # What may use the public API as anybody does: the display, the soak.
-  @users [Pyre.Console, Pyre.Chaos, Pyre.Chaos.Load, Pyre.Chaos.Monkey]
+  # What may use the public API as anybody does: the display, the soak, an operator's commands, what collects figures.
+  @users [Pyre.Chaos, Pyre.Chaos.Load, Pyre.Chaos.Monkey, Pyre.Console, Pyre.Control.Verbs, Pyre.Metrics]
 
   test "the wire calls nothing above it" do
     assert [] == calls(from: &wire?/1, to: &(&1 in @modules and not wire?(&1) and &1 not in @data))

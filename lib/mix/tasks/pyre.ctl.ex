@@ -14,6 +14,7 @@ defmodule Mix.Tasks.Pyre.Ctl do
   use Mix.Task
 
   @impl Mix.Task
+  @spec run([String.t()]) :: no_return()
   def run(argv) do
     Mix.Task.run("loadpaths")
 

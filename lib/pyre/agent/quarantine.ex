@@ -22,7 +22,7 @@ defmodule Pyre.Agent.Quarantine do
           class: String.t(),
           handler: String.t() | nil,
           message_id: pos_integer() | nil,
-          worker: pos_integer(),
+          worker: non_neg_integer(),
           os_pid: pos_integer() | nil,
           rss_bytes: non_neg_integer() | nil,
           stack: String.t()
