@@ -30,7 +30,7 @@ defmodule Pyre do
   (`Pyre.Bin` forces bytes); atoms arrive as `str`; `DateTime` is an aware `datetime`. Structs need an explicit conversion.
   """
 
-  alias Pyre.Agent.{Client, Commits, Quarantine, Restarting, Restarts, Starter, Stopping}
+  alias Pyre.Agent.{Client, Commits, Quarantine, Restarting, Restarts, Starter, Stopping, Streaming}
 
   alias Pyre.{
     Address,
@@ -183,6 +183,35 @@ defmodule Pyre do
   def call!(instance, id, handler, args \\ %{}, opts \\ []) do
     case call(instance, id, handler, args, opts) do
       {:ok, reply} -> reply
+      {:error, error} -> raise error
+    end
+  end
+
+  @doc """
+  Reads what a handler yields, chunk by chunk: a lazy enumerable.
+
+      MyApp.Pyre |> Pyre.stream("writer", :draft, %{topic: "tea"}) |> Enum.each(&IO.write/1)
+
+  The message is sent when the first chunk is asked for, and occupies the agent until the handler has ended. The handler runs at most 16
+  chunks, or 1 MiB, ahead of the reader. Leaving early (`Enum.take/2`), or the reader's death, closes the generator at
+  once: its `finally` runs, and its changes are rolled back. The state is committed at the end, or by `ctx.commit()`; chunks
+  are there before. Options:
+
+  #{Pyre.Options.docs(:stream)}
+
+  What ends the stream before its end is raised, after the chunks that came before it: the same errors as of `call/5`. A stream that has
+  begun is never run again: where its worker dies, `:worker_down` is raised.
+  """
+  @doc since: "0.1.0"
+  @spec stream(instance(), id(), handler(), map(), keyword()) :: Enumerable.t()
+  def stream(instance, id, handler, args \\ %{}, opts \\ []) do
+    instance = Instance.fetch!(instance)
+    handler = handler!(handler)
+    opts = Options.validate!(:stream, opts)
+
+    with :ok <- Starter.check_id(id), {:ok, body} <- args |> args!() |> Body.args() do
+      Streaming.chunks(instance, id, handler, body, opts, fn -> Starter.ensure(instance, id, opts[:start]) end)
+    else
       {:error, error} -> raise error
     end
   end

@@ -32,6 +32,7 @@ defmodule Pyre.Agent do
     Requests,
     Restarts,
     Retries,
+    Streams,
     Waits,
     Watch
   }
@@ -299,9 +300,32 @@ defmodule Pyre.Agent do
       else: Requests.refuse_stale(state, {worker, ref})
   end
 
+  defp handle({:chunk, key, worker, number, body}, state) do
+    Streams.chunk(state, key, {worker, number}, body)
+    state
+  end
+
+  defp handle({:credit, key, number, count}, state) do
+    with true <- own?(key, state), {_no, worker} <- state.worker, do: Worker.credit(worker, number, count)
+    state
+  end
+
+  defp handle({:item, token, producer, body}, state), do: Requests.item(state, token, producer, body)
+
+  defp handle({:read, _key, ref, count}, state) do
+    Requests.read(state, ref, count)
+    state
+  end
+
+  defp handle({:withdraw, _key, ref}, state), do: Requests.withdraw(state, ref)
   defp handle({:answer, token, status, body}, state), do: Requests.answered(state, token, status, body)
   defp handle({:request_timeout, token}, state), do: Requests.timed_out(state, token)
-  defp handle({:cancel, key}, state), do: Watch.caller_gave_up(state, key)
+
+  defp handle({:cancel, key}, state) do
+    if Enum.any?(state.beside, &(&1.key == key)),
+      do: Streams.cancel_beside(state, key),
+      else: Watch.caller_gave_up(state, key)
+  end
 
   defp handle({:worker_down, key, begun?, error, charge}, state),
     do: worker_down(key, begun?, error, charge, state)
@@ -315,6 +339,16 @@ defmodule Pyre.Agent do
 
   defp handle({:DOWN, monitor, :process, _pid, _reason}, %{watch: monitor} = state),
     do: Watch.caller_down(state)
+
+  defp handle({:DOWN, monitor, :process, _pid, _reason}, %{running: %{reader: monitor, key: key}} = state),
+    do: Watch.caller_gave_up(state, key)
+
+  defp handle({:DOWN, monitor, :process, _pid, _reason}, %{beside: [_one | _more] = beside} = state) do
+    case Enum.find(beside, &match?(%{reader: ^monitor}, &1)) do
+      nil -> state
+      %{key: key} -> Streams.cancel_beside(state, key)
+    end
+  end
 
   defp handle(:workers_changed, %{phase: :waiting} = state), do: resume(state)
   defp handle({:admitted, worker}, state), do: admitted(worker, state)
@@ -355,7 +389,7 @@ defmodule Pyre.Agent do
   defp mail(key, %{phase: :busy, active?: true, interleaves?: true} = state) do
     message = Mailbox.get(state.instance, key)
 
-    if message && message.kind in [:call, :cast] &&
+    if message && message.kind in [:call, :cast, :stream] &&
          Classes.interleave?(state.instance, state.class, message.handler) &&
          not Pause.paused?(state.instance, state),
        do: run_beside(message, state),
@@ -492,7 +526,7 @@ defmodule Pyre.Agent do
 
   defp claim_and_deliver(message, state) do
     if Mailbox.claim(state.instance, message.key),
-      do: deliver(message, %{state | phase: :busy, running: Watch.begin(message)}),
+      do: deliver(message, %{state | phase: :busy, running: message |> Watch.begin() |> Streams.attend()}),
       else: next(%{state | mail?: true})
   end
 
@@ -537,7 +571,7 @@ defmodule Pyre.Agent do
 
   defp run_beside(message, state) do
     if Mailbox.claim(state.instance, message.key),
-      do: deliver(message, %{state | beside: [message | state.beside]}),
+      do: deliver(message, %{state | beside: [Streams.attend(message) | state.beside]}),
       else: state
   end
 
@@ -587,6 +621,7 @@ defmodule Pyre.Agent do
       do: Mailbox.reply(message.reply_to, 0, body),
       else: answer_error(message, body, state)
 
+    Streams.leave(message)
     Mailbox.delete(state.instance, state.id, message)
     state
   end
@@ -669,6 +704,7 @@ defmodule Pyre.Agent do
       handler: message.handler
     })
 
+    Streams.leave(message)
     next(Watch.forget(%{state | phase: :idle, running: nil}))
   end
 
@@ -680,7 +716,11 @@ defmodule Pyre.Agent do
   defp deferred(_message, state), do: next(Watch.forget(%{state | phase: :idle, running: nil, mail?: true}))
 
   defp delete_row(%{kind: hook}, _state) when hook in [:on_start, :on_stop], do: :ok
-  defp delete_row(message, state), do: Mailbox.delete(state.instance, state.id, message)
+
+  defp delete_row(message, state) do
+    Streams.leave(message)
+    Mailbox.delete(state.instance, state.id, message)
+  end
 
   defp take_effect({Wire.effect_timer(), key, delay_ms, handler, args}, state)
        when is_binary(key) and is_integer(delay_ms) and delay_ms > 0 and is_binary(handler) and

@@ -23,7 +23,7 @@ defmodule Pyre.Mailbox do
   @orders [:stop, :restart, :park, :put_state, :ping]
 
   @type key :: {handle :: pos_integer(), lane :: 0..3, seq :: pos_integer()}
-  @type kind :: :restart | :park | :call | :cast | :timer | :on_down | :stop | :put_state | :ping
+  @type kind :: :restart | :park | :call | :stream | :cast | :timer | :on_down | :stop | :put_state | :ping
   @type reply_to :: {:caller, reference(), reference(), pid()} | {:agent, pid(), term()} | nil
   @type t :: %{
           key: key(),
@@ -71,7 +71,7 @@ defmodule Pyre.Mailbox do
 
   # Else an agent that is overrun could not even be stopped.
   defp room(kind) when kind in [:stop, :restart, :park], do: :control
-  defp room(:call), do: :waiting_caller
+  defp room(kind) when kind in [:call, :stream], do: :waiting_caller
   # Told once: as many as the agent has asked for.
   defp room(:on_down), do: :control
   defp room(_kind), do: :bounded
@@ -361,4 +361,10 @@ defmodule Pyre.Mailbox do
   def reply(nil, _status, _body), do: :ok
   def reply({:caller, ref, alias, _pid}, status, body), do: send(alias, {ref, status, body})
   def reply({:agent, pid, request}, status, body), do: send(pid, {:answer, request, status, body})
+
+  @doc "Hands a chunk to whoever reads a stream. `producer` is where the reader tells what it has read."
+  @spec chunk(reply_to(), {pid(), pos_integer()}, binary()) :: term()
+  def chunk({:caller, ref, alias, _pid}, producer, body), do: send(alias, {ref, :chunk, producer, body})
+  def chunk({:agent, pid, request}, producer, body), do: send(pid, {:item, request, producer, body})
+  def chunk(nil, _producer, _body), do: :ok
 end

@@ -111,6 +111,14 @@ defmodule Pyre.Options do
     start: {:start, nil, "`{class, opts}`: starts the agent first where it is missing"}
   ]
 
+  @stream [
+    timeout:
+      {:pos_timeout, nil,
+       "how long to wait for the first and for each next chunk, in ms; the instance's `:call_timeout` by default"},
+    deadline: {:pos_timeout, nil, "how long the whole stream may take, in ms; for ever by default"},
+    start: {:start, nil, "`{class, opts}`: starts the agent first where it is missing"}
+  ]
+
   @cast [start: {:start, nil, "`{class, opts}`: starts the agent first where it is missing"}]
 
   @stop [
@@ -138,6 +146,7 @@ defmodule Pyre.Options do
     group: @group,
     restart: @restart,
     call: @call,
+    stream: @stream,
     cast: @cast,
     stop: @stop,
     park: @park,

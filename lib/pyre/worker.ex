@@ -105,6 +105,20 @@ defmodule Pyre.Worker do
     :ok
   end
 
+  @doc "Lets a stream send so many chunks more."
+  @spec credit(pid(), pos_integer(), pos_integer()) :: :ok
+  def credit(worker, number, count) do
+    send(worker, {:credit, number, count})
+    :ok
+  end
+
+  @doc "Hands a chunk to the handler that reads a stream by this request."
+  @spec item(pid(), non_neg_integer(), binary()) :: :ok
+  def item(worker, ref, body) do
+    send(worker, {:item, ref, body})
+    :ok
+  end
+
   @doc "Answers a request that a handler made."
   @spec result(pid(), non_neg_integer(), non_neg_integer(), binary()) :: :ok
   def result(worker, ref, status, body) do
@@ -211,6 +225,14 @@ defmodule Pyre.Worker do
     reply_run(reply_to, 1, not_ready(state))
     {:noreply, state}
   end
+
+  def handle_info({:credit, number, count}, %{status: up} = state) when up in @up,
+    do: state |> push({Wire.op_credit(), number, count}, 0) |> continue()
+
+  def handle_info({:item, ref, body}, %{status: up} = state) when up in @up,
+    do: state |> push({Wire.op_item(), ref, body}, byte_size(body)) |> continue()
+
+  def handle_info({about, _number, _rest}, state) when about in [:credit, :item], do: {:noreply, state}
 
   def handle_info({:cancel, key, agent}, state) do
     case Enum.find(state.in_flight, &match?({_number, {^agent, ^key}}, &1)) do
@@ -611,6 +633,19 @@ defmodule Pyre.Worker do
     end
   end
 
+  # A chunk of a message that has ended meanwhile concerns nobody.
+  defp receive_envelope({Wire.op_chunk(), number, body}, state) when is_integer(number) and is_binary(body) do
+    tell_agent(state, number, &{:chunk, &1, self(), number, body})
+  end
+
+  defp receive_envelope({Wire.op_read(), number, ref, count}, state)
+       when is_integer(number) and is_integer(ref) and is_integer(count) and count > 0 do
+    tell_agent(state, number, &{:read, &1, ref, count})
+  end
+
+  defp receive_envelope({Wire.op_withdraw(), number, ref}, state) when is_integer(number) and is_integer(ref),
+    do: tell_agent(state, number, &{:withdraw, &1, ref})
+
   defp receive_envelope({Wire.op_dropped(), handle, epoch}, state) do
     {agent, drops} = Map.pop(state.drops, {handle, epoch})
     if agent, do: send(agent, {:dropped, epoch})
@@ -627,6 +662,11 @@ defmodule Pyre.Worker do
         state,
         "an envelope that nobody understands: #{inspect(envelope, limit: 8, printable_limit: 100)}"
       )
+
+  defp tell_agent(state, number, message) do
+    with %{^number => {agent, key}} when is_pid(agent) <- state.in_flight, do: send(agent, message.(key))
+    state
+  end
 
   defp stale_activation,
     do: Body.error(Error.new(:stale_activation, "the message that made this request has ended"))

@@ -161,6 +161,8 @@ defmodule Pyre.Agent.Ending do
     end
   end
 
+  # Its first chunks have been read.
+  defp rerun?(_state, %{kind: :stream}), do: false
   defp rerun?(_state, %{kind: kind}) when kind != :call, do: true
   defp rerun?(state, message), do: Classes.idempotent?(state.instance, state.class, message.handler)
 

@@ -19,6 +19,9 @@ defmodule Pyre.Agent.Requests do
   def make(state, key, origin, {Wire.verb_call(), target, handler, args, timeout_ms}),
     do: call(state, key, origin, {target, handler, args}, deadline(state, key, timeout_ms))
 
+  def make(state, key, origin, {Wire.verb_stream(), target, handler, args, _timeout_ms}),
+    do: open_stream(state, key, origin, {target, handler, args})
+
   def make(state, _key, origin, {Wire.verb_cast(), target, handler, args, _timeout_ms}) do
     Instance.count(state.instance, :casts)
     # What came in a frame would keep the whole frame alive for as long as it waits.
@@ -199,14 +202,102 @@ defmodule Pyre.Agent.Requests do
     })
   end
 
+  @doc "A chunk of a stream that a handler reads."
+  @spec item(Pyre.Agent.t(), pos_integer(), {pid(), pos_integer()}, binary()) :: Pyre.Agent.t()
+  def item(%{requests: requests} = state, token, producer, body) do
+    case requests do
+      %{^token => %{origin: {worker, ref}} = request} ->
+        Worker.item(worker, ref, body)
+        %{state | requests: Map.put(requests, token, %{request | producer: producer})}
+
+      _withdrawn ->
+        state
+    end
+  end
+
+  @doc "A handler has read chunks of a stream: its producer may go on."
+  @spec read(Pyre.Agent.t(), non_neg_integer(), pos_integer()) :: term()
+  def read(state, ref, count) do
+    with {_token, %{producer: {agent, number}, called: called}} <- find(state, ref),
+         do: send(agent, {:credit, called, number, count})
+  end
+
+  @doc "A handler doesn't want the answer to a request any more: what is done for it is cancelled."
+  @spec withdraw(Pyre.Agent.t(), non_neg_integer()) :: Pyre.Agent.t()
+  def withdraw(state, ref) do
+    case find(state, ref) do
+      {token, request} ->
+        take_back(state, request)
+        forget(state, token, request)
+        %{state | requests: Map.delete(state.requests, token)}
+
+      nil ->
+        state
+    end
+  end
+
+  defp find(state, ref), do: Enum.find(state.requests, &match?({_token, %{origin: {_worker, ^ref}}}, &1))
+
+  defp take_back(state, %{called: called, target: target}) do
+    unless Mailbox.withdraw(state.instance, target, called), do: cancel_callee(state, target, called)
+    :ok
+  end
+
+  defp take_back(_state, _no_call), do: :ok
+
+  @doc "A message is cancelled, and with it what it waits for, down the chain."
+  @spec cancel(Pyre.Agent.t(), Mailbox.key()) :: :ok
+  def cancel(%{requests: requests} = state, key) do
+    for {_token, %{message: ^key} = request} <- requests, do: take_back(state, request)
+    :ok
+  end
+
   @doc "A message has ended: what it still waits for concerns nobody any more."
   @spec close(Pyre.Agent.t(), Mailbox.key()) :: Pyre.Agent.t()
   def close(%{requests: requests} = state, _key) when requests == %{}, do: state
 
   def close(state, key) do
     {mine, others} = Enum.split_with(state.requests, fn {_token, request} -> request.message == key end)
-    for {token, request} <- mine, do: forget(state, token, request)
+
+    for {token, request} <- mine do
+      # Nobody reads on. A call that was only made, and not awaited, goes on.
+      if is_map_key(request, :producer), do: take_back(state, request)
+      forget(state, token, request)
+    end
+
     %{state | requests: Map.new(others)}
+  end
+
+  # Without a deadline of its own: how long its reader waits for a chunk is the reader's to say.
+  defp open_stream(state, key, origin, {target, handler, args}) do
+    Instance.count(state.instance, :calls)
+    token = Instance.unique(state.instance)
+    handler = :binary.copy(handler)
+    reply_to = {:agent, self(), token}
+
+    with :ok <- add_edge(state, target, handler, token),
+         {:ok, called} <-
+           Mailbox.put(
+             state.instance,
+             target,
+             :stream,
+             handler,
+             :binary.copy(args),
+             inherited(state, key),
+             reply_to
+           ) do
+      request = %{origin: origin, message: key, target: target, timer: nil, called: called, producer: nil}
+      remember(state, token, request)
+    else
+      {:error, error} ->
+        Waits.remove(state.instance, state.id, target, token)
+        answer(origin, 1, error)
+        state
+
+      {:deadlock, circle} ->
+        answer(origin, 1, deadlock(circle))
+        state
+    end
   end
 
   defp call(state, key, origin, {target, handler, args}, deadline) do
@@ -275,9 +366,16 @@ defmodule Pyre.Agent.Requests do
   defp deadline(state, key, timeout_ms) do
     own = Instance.now_ms() + if(timeout_ms == 0, do: default_timeout(state), else: timeout_ms)
 
+    case inherited(state, key) do
+      0 -> own
+      inherited -> min(own, inherited)
+    end
+  end
+
+  defp inherited(state, key) do
     case Enum.find([state.running | state.beside], &(&1 != nil and &1.key == key)) do
-      %{deadline: inherited} when inherited > 0 -> min(own, inherited - 1)
-      _none -> own
+      %{deadline: deadline} when deadline > 0 -> deadline - 1
+      _none -> 0
     end
   end
 

@@ -4,7 +4,7 @@ defmodule Pyre.Agent.Watch do
   # Watches the running message, and cancels it: its caller gave up or died, or it runs past its deadline or the limit.
   # Runs in the agent's process. Only messages that run long are watched, so that the short ones don't pay for it.
 
-  alias Pyre.Agent.{Ending, Retries}
+  alias Pyre.Agent.{Ending, Requests, Retries}
   alias Pyre.{Error, Instance, Mailbox, Worker}
   alias Pyre.Worker.Isolation
 
@@ -106,6 +106,7 @@ defmodule Pyre.Agent.Watch do
       do: Ending.dropped(state, message, error),
       else: Mailbox.reply(message.reply_to, 1, error)
 
+    Requests.cancel(state, message.key)
     Worker.cancel(worker, message.key, self())
     forget(%{state | running: message |> Map.put(:cancelled, true) |> Map.put(:reply_to, nil) |> begin()})
   end

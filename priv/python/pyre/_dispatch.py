@@ -30,6 +30,7 @@ __all__ = ["GONE", "Catalogue", "Dispatcher"]
 DONE = _wire.OP_DONE
 Task = asyncio.Task
 ON_START = _wire.KIND_ON_START
+STREAM = _wire.KIND_STREAM
 GONE = {
     _wire.STATUS_FAILED,
     _wire.STATUS_REJECTED,
@@ -96,6 +97,8 @@ class Dispatcher:
             _wire.OP_RUN: self._run,
             _wire.OP_CLOCK: self._clock,
             _wire.OP_STOP: self._stop,
+            _wire.OP_CREDIT: self._credit,
+            _wire.OP_ITEM: self._item,
         }
         loop.set_task_factory(_owned_task)
 
@@ -134,9 +137,9 @@ class Dispatcher:
         if activation is None or activation.__pyre_epoch__ != epoch:
             self._answer_unheld(number, handle, epoch)
             return
-        spec = activation.__pyre_class__.handlers.get(name) if kind < ON_START else _hook(activation, kind)
+        spec = activation.__pyre_class__.handlers.get(name) if kind < ON_START else _rare(activation, kind, name)
         if spec is None:
-            self._answer(number, _wire.STATUS_REFUSED, _unknown_handler(activation, name))
+            self._answer(number, _wire.STATUS_REFUSED, _unknown_handler(activation, name, kind))
             return
         if len(self.activations.held) > self.activations.crowd:
             self.activations.use(handle, activation)
@@ -186,6 +189,16 @@ class Dispatcher:
     def _result(self, envelope: tuple[Any, ...]) -> None:
         _, ref, status, body = envelope
         self.requests.answer(ref, status, body)
+
+    def _credit(self, envelope: tuple[Any, ...]) -> None:
+        _, number, count = envelope
+        message = self.running.get(number)
+        if message is not None:
+            message.credit(count)
+
+    def _item(self, envelope: tuple[Any, ...]) -> None:
+        _, ref, body = envelope
+        self.requests.item(ref, body)
 
     def _clock(self, envelope: tuple[Any, ...]) -> None:
         _, now_ms = envelope
@@ -265,18 +278,28 @@ class Dispatcher:
         self.emit((_wire.OP_DONE, number, status, body, [], []))
 
 
-def _hook(activation: Activation, kind: int) -> HandlerSpec | None:
+def _rare(activation: Activation, kind: int, name: bytes) -> HandlerSpec | None:
     agent_class = activation.__pyre_class__
+    if kind == STREAM:
+        return agent_class.streams.get(name)
     if kind == _wire.KIND_ON_DOWN:
         return agent_class.on_down
     hook = agent_class.on_start if kind == _wire.KIND_ON_START else agent_class.on_stop
     return hook or agent_class.no_hook
 
 
-def _unknown_handler(activation: Activation, name: bytes) -> bytes:
+def _unknown_handler(activation: Activation, name: bytes, kind: int) -> bytes:
     agent_class = activation.__pyre_class__
-    known = ", ".join(sorted(spec.name for spec in agent_class.handlers.values())) or "none"
+    wanted, others = agent_class.handlers, agent_class.streams
+    if kind == STREAM:
+        wanted, others = others, wanted
     text = name.decode(errors="backslashreplace")
+    if name in others:
+        what, remedy = ("no stream", "call it") if kind == STREAM else ("a stream", "read it with stream")
+        return own_body(errors.UnknownHandler(f"{agent_class.name}.{text} is {what}: {remedy}"))
+    known = ", ".join(sorted(spec.name for spec in wanted.values())) or "none"
+    if kind == STREAM:
+        return own_body(errors.UnknownHandler(f"{agent_class.name} has no stream {text!r} (it has: {known})"))
     return own_body(errors.UnknownHandler(f"{agent_class.name} has no handler {text!r} (it has: {known})"))
 
 

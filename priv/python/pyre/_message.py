@@ -22,6 +22,7 @@ from pyre._activations import UNMADE, commit, materialise, snapshot
 from pyre._body import unpack
 from pyre._convert import pack
 from pyre._failure import failure_body, own_body, rejection_body
+from pyre._stream import Outlet
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -57,12 +58,13 @@ class _Answered(Exception):  # noqa: N818  # ends a message early, with its answ
 class _Side:
     """What few messages need, and so is made when the first of it is."""
 
-    __slots__ = ("cancelling", "children", "effects", "steps", "thread_waits")
+    __slots__ = ("cancelling", "children", "effects", "outlet", "steps", "thread_waits")
 
     def __init__(self) -> None:
         self.cancelling = False
         self.children: set[asyncio.Task[Any]] = set()
         self.effects: list[tuple[Any, ...]] = []
+        self.outlet: Outlet | None = None
         self.steps: set[str] = set()
         self.thread_waits: list[concurrent.futures.Future[Any]] = []
 
@@ -273,6 +275,8 @@ class Message:
             effects = side.effects
         self.dispatcher.done(self, status, body, state or [], effects or [])
         self._end_children(side.children)
+        if side.outlet is not None:
+            side.outlet.close()
         for wait in side.thread_waits:
             if not wait.done():
                 wait.set_exception(errors.Cancelled(f"{self.name} has ended"))
@@ -361,10 +365,22 @@ class Message:
         side = self._more()
         first = not side.cancelling
         side.cancelling = True
+        if side.outlet is not None:
+            side.outlet.close()
         if self.task is not None:
             self.task.cancel()
             if first:
                 self._cancel_later(1)
+
+    def open_outlet(self) -> Outlet:
+        """Begin to send chunks."""
+        outlet = self._more().outlet = Outlet(self)
+        return outlet
+
+    def credit(self, count: int) -> None:
+        """Take note that chunks were read."""
+        if self._side is not None and self._side.outlet is not None:
+            self._side.outlet.credit(count)
 
     def _cancel_later(self, times: int) -> None:
         self.dispatcher.loop.call_later(CANCEL_AGAIN_SECONDS, self._cancel_again, times)

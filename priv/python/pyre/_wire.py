@@ -21,6 +21,7 @@ __all__ = [
     "KIND_ON_DOWN",
     "KIND_ON_START",
     "KIND_ON_STOP",
+    "KIND_STREAM",
     "KIND_TIMER",
     "MAX_BODY_BYTES",
     "MAX_BODY_NESTING",
@@ -31,17 +32,22 @@ __all__ = [
     "MAX_TUPLE_SIZE",
     "OP_ACTIVATE",
     "OP_CANCEL",
+    "OP_CHUNK",
     "OP_CLOCK",
+    "OP_CREDIT",
     "OP_DELIVER",
     "OP_DONE",
     "OP_DROP",
     "OP_DROPPED",
     "OP_HELLO",
+    "OP_ITEM",
+    "OP_READ",
     "OP_READY",
     "OP_REQUEST",
     "OP_RESULT",
     "OP_RUN",
     "OP_STOP",
+    "OP_WITHDRAW",
     "RESULT_DONE",
     "RESULT_ERROR",
     "STATUS_CANCELLED",
@@ -61,6 +67,7 @@ __all__ = [
     "VERB_SPAWN",
     "VERB_STEP",
     "VERB_STOP",
+    "VERB_STREAM",
     "VERB_TIMERS",
     "VERSION",
 ]
@@ -77,12 +84,17 @@ OP_RESULT: Final = 6
 OP_RUN: Final = 7
 OP_CLOCK: Final = 8
 OP_STOP: Final = 9
+OP_CREDIT: Final = 10
+OP_ITEM: Final = 11
 
 # interpreter -> BEAM
 OP_READY: Final = 64
 OP_DONE: Final = 65
 OP_REQUEST: Final = 66
 OP_DROPPED: Final = 67
+OP_CHUNK: Final = 68
+OP_WITHDRAW: Final = 69
+OP_READ: Final = 71
 
 # DELIVER's kind
 KIND_CALL: Final = 0
@@ -91,6 +103,7 @@ KIND_TIMER: Final = 2
 KIND_ON_START: Final = 3
 KIND_ON_STOP: Final = 4
 KIND_ON_DOWN: Final = 5
+KIND_STREAM: Final = 7
 
 # DONE's status
 STATUS_DONE: Final = 0
@@ -117,6 +130,7 @@ VERB_MONITOR: Final = 7
 VERB_DEMONITOR: Final = 8
 VERB_STEP: Final = 9
 VERB_TIMERS: Final = 10
+VERB_STREAM: Final = 11
 
 # what rides with a commit
 EFFECT_TIMER: Final = 1

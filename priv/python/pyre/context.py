@@ -11,6 +11,7 @@ from pyre import _body, _schedule, _wire, errors
 from pyre._convert import pack
 from pyre._schedule import Timer
 from pyre._steps import RetriedCall, Step
+from pyre._stream import Inlet
 from pyre.agent import Address, Agent
 
 if TYPE_CHECKING:
@@ -117,6 +118,25 @@ class Context:
         if retry is not None:
             return RetriedCall(self._message, envelope, retry)
         return self._message.request(envelope, _body.unpack)
+
+    def stream(
+        self,
+        id: str,  # noqa: A002
+        handler: str,
+        /,
+        *,
+        timeout: float | None = None,
+        args: Mapping[str, Any] | None = None,
+        **named: Any,  # noqa: ANN401
+    ) -> Inlet:
+        """Read what another agent's handler yields: `async for chunk in ctx.stream(...)`; `for` in a `def` handler.
+
+        The other side runs at most 16 chunks, or 1 MiB, ahead. `timeout` is the longest wait for the next chunk. An
+        error of the generator is raised after the chunks before it. To leave the loop early closes the generator.
+        """
+        envelope = (_wire.VERB_STREAM, _id(id), handler.encode(), _packed(args, named), 0)
+        _milliseconds(timeout)
+        return Inlet(self._message, envelope, timeout)
 
     @overload
     def step(
