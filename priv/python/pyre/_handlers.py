@@ -104,9 +104,7 @@ class AgentClass:
             "timers": self.timers,
             "on_start": self.on_start is not None,
             "on_stop": self.on_stop is not None,
-            "handlers": {
-                spec.name: spec.outline() for spec in (*self.handlers.values(), *self.streams.values())
-            },
+            "handlers": {spec.name: spec.outline() for spec in (*self.handlers.values(), *self.streams.values())},
             "state": {name: _Param(name, field, required).outline() for name, (field, required) in fields},
         }
 

@@ -1,8 +1,8 @@
 """Streams: handlers that yield, and what others read of them.
 
 The producer runs at most a window ahead of whoever reads: WINDOW chunks, and no new one once WINDOW_BYTES are under
-way. An `Outlet` is one message's producing end, an `Inlet` the reading end of a `ctx.stream`. Nothing here is touched by a
-message that is no stream.
+way. An `Outlet` is one message's producing end, an `Inlet` the reading end of a `ctx.stream`. A message that is no
+stream touches nothing here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pyre._convert import pack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
+    from typing import Self
 
     from pyre._message import Message
 
@@ -115,8 +116,8 @@ class Outlet:
 class Inlet:
     """What `ctx.stream` gives: iterate it, with `async for`, or with `for` in the thread of a `def` handler.
 
-    The call is made with the first chunk that is asked for. Left before its end, it closes the generator at the other side, at
-    once where it is closed (`aclose`, `async with`), and else as soon as nothing refers to it any more.
+    The call is made with the first chunk that is asked for. Left before its end, it closes the generator at the other
+    side: at once where it is closed (`aclose`, `async with`), else as soon as nothing refers to it any more.
     """
 
     __slots__ = ("_chunks", "_envelope", "_error", "_message", "_over", "_ref", "_timeout", "_unread", "_waiting")
@@ -141,7 +142,7 @@ class Inlet:
         """Give itself."""
         return self
 
-    async def __aenter__(self) -> Inlet:
+    async def __aenter__(self) -> Self:
         """Give itself."""
         return self
 

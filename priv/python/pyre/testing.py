@@ -123,6 +123,7 @@ class RunningAgent:
         self.id = id
         self.sent: list[Sent] = []
         self.failures: list[errors.PyreError] = []
+        self.chunks: list[Any] = []
         self.now = 0.0
         self._peers = dict(peers)
         self._known = {id, *peers}
@@ -195,6 +196,13 @@ class RunningAgent:
     def cast(self, handler: str, /, *, args: Mapping[str, Any] | None = None, **named: Any) -> None:  # noqa: ANN401
         """Send a message that nobody waits for; what goes wrong in its last attempt is added to `failures`."""
         self._send(_wire.KIND_CAST, handler.encode(), _body.pack(dump({**(args or {}), **named})))
+
+    def stream(self, handler: str, /, *, args: Mapping[str, Any] | None = None, **named: Any) -> list[Any]:  # noqa: ANN401
+        """Read a stream to its end; gives its chunks. Those before an error are in `chunks`."""
+        self.chunks.clear()
+        message = self._new(_wire.KIND_STREAM, handler.encode(), _body.pack(dump({**(args or {}), **named})))
+        self._answer_of(self._run(message), message)
+        return list(self.chunks)
 
     def down(self, id: str, reason: errors.PyreError | None = None) -> None:  # noqa: A002
         """Tell the agent that one it watches has ended; without a reason it was stopped."""
@@ -352,6 +360,10 @@ class RunningAgent:
             _, number, *rest = envelope
             self._ids.pop(number)
             self._waiting.pop(number).set_result(tuple(rest))
+        elif envelope[0] == _wire.OP_CHUNK:
+            _, number, body = envelope
+            self.chunks.append(_body.unpack(body))
+            self._loop.call_soon(self._apply, _wire.OP_CREDIT, number, 1)
         elif envelope[0] == _wire.OP_REQUEST:
             # In a context of its own, or the peer's tasks would belong to the agent's message.
             _, number, ref, verb, *asked = envelope
@@ -375,6 +387,10 @@ class RunningAgent:
     async def _serve(self, ref: int, verb: int, target: bytes, name: bytes, body: bytes, _timeout_ms: int) -> None:
         try:
             reply = await self._serving[verb](self, target.decode(), name.decode(), body)
+            if verb == _wire.VERB_STREAM:
+                for chunk in reply:
+                    self._apply(_wire.OP_ITEM, ref, _body.pack(dump(chunk)))
+                reply = None
             status, answer = _wire.RESULT_DONE, _body.pack(dump(reply))
         except errors.RemoteError as exc:
             status, answer = _wire.RESULT_ERROR, _body.pack(errors.to_body(exc))
@@ -391,6 +407,11 @@ class RunningAgent:
         if target == self.id:
             raise errors.Deadlock(f"{target!r} called itself", {"chain": [target, target]})
         return await self._ask_peer(target, name, body)
+
+    async def _serve_stream(self, target: str, name: str, body: bytes) -> list[Any]:
+        self.sent.append(Sent("stream", target, name, _body.unpack(body)))
+        reply = await self._ask_peer(target, name, body)
+        return [chunk async for chunk in reply] if hasattr(reply, "__aiter__") else list(reply)
 
     async def _serve_cast(self, target: str, name: str, body: bytes) -> None:
         self.sent.append(Sent("cast", target, name, _body.unpack(body)))
@@ -457,6 +478,7 @@ class RunningAgent:
     _serving = {  # noqa: RUF012  # a table of the methods above
         _wire.VERB_CALL: _serve_call,
         _wire.VERB_CAST: _serve_cast,
+        _wire.VERB_STREAM: _serve_stream,
         _wire.VERB_SPAWN: _serve_spawn,
         _wire.VERB_GROUP: _serve_group,
         _wire.VERB_STOP: _serve_stop,
