@@ -9,6 +9,8 @@ defmodule Pyre.Options do
           | :timeout
           | :pos_timeout
           | :bytes
+          | :history
+          | :events
           | :isolation
           | :atom
           | :string
@@ -21,6 +23,8 @@ defmodule Pyre.Options do
 
   @type schema :: [{atom(), {type(), default :: term(), doc :: String.t()}}]
 
+  # A ring is one row, which is copied as a whole when it is read.
+  @most_history 10_000
   # An interpreter with its imports needs about a third of this.
   @least_bytes 67_108_864
 
@@ -45,6 +49,12 @@ defmodule Pyre.Options do
       {:pos_integer, 3, "how often a cast is begun before it is given up, where workers die under it"},
     max_dead_letters:
       {:pos_integer, 1_000, "messages kept that were given up; beyond it, or 16 MiB, the oldest is dropped"},
+    history:
+      {:history, 50,
+       "entries kept of what happened to each agent: so many messages that ended well, and so many others"},
+    payloads:
+      {:boolean, false,
+       "keep arguments and replies in the histories too, up to 16 KiB each; else they tell of neither"},
     max_threads: {:pos_integer, 64, "threads for `def` handlers in one interpreter"},
     max_activations: {:pos_integer, 50_000, "agents' objects held by one interpreter"},
     stall_warning:
@@ -112,6 +122,17 @@ defmodule Pyre.Options do
 
   @monitor [restarts: {:boolean, false, "also tell of each restart after a crash"}]
 
+  @history [
+    limit: {:pos_integer, nil, "so many of the newest; all by default"},
+    events: {:events, nil, "a list of events; those of others are left out"}
+  ]
+
+  @trace [
+    limit: {:pos_timeout, 1_000, "the trace ends after so many entries; `:infinity` for no end"},
+    timeout: {:timeout, 60_000, "the trace ends so many ms after it began; `:infinity` for no end"},
+    buffer: {:pos_integer, 1_000, "so many entries wait for a slow reader at most"}
+  ]
+
   @put_state [
     expect_revision: {:revision, nil, "only if this is the revision that is committed now"},
     timeout: {:timeout, nil, "how long to wait, in ms; the instance's `:call_timeout` by default"}
@@ -128,6 +149,8 @@ defmodule Pyre.Options do
     cast: @cast,
     stop: @stop,
     monitor: @monitor,
+    history: @history,
+    trace: @trace,
     put_state: @put_state,
     run: @run
   }
@@ -199,6 +222,8 @@ defmodule Pyre.Options do
   defp valid?(:string_or_nil, value), do: is_nil(value) or is_binary(value)
   defp valid?(:boolean, value), do: is_boolean(value)
   defp valid?(:map, value), do: is_map(value) and not is_struct(value)
+  defp valid?(:history, value), do: is_integer(value) and value in 1..@most_history
+  defp valid?(:events, value), do: is_nil(value) or (is_list(value) and Enum.all?(value, &is_atom/1))
   defp valid?(:revision, value), do: is_integer(value) and value >= 0
   defp valid?({:in, values}, value), do: value in values
   defp valid?(:agents, value), do: is_list(value) and Enum.all?(value, &valid?(:start, &1))
@@ -223,6 +248,8 @@ defmodule Pyre.Options do
   defp describe(:string_or_nil), do: "a string"
   defp describe(:boolean), do: "true or false"
   defp describe(:map), do: "a map"
+  defp describe(:history), do: "an integer from 1 to #{@most_history}"
+  defp describe(:events), do: "a list of atoms, such as [:message, :crashed]"
   defp describe(:revision), do: "a revision, a non-negative integer"
   defp describe({:in, values}), do: "one of #{Enum.map_join(values, ", ", &inspect/1)}"
   defp describe(:agents), do: "a list of {class, options}"
