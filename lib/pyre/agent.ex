@@ -28,6 +28,7 @@ defmodule Pyre.Agent do
     Delivery,
     Ending,
     Placement,
+    Progress,
     Quarantine,
     Requests,
     Restarts,
@@ -299,6 +300,9 @@ defmodule Pyre.Agent do
       do: Requests.make(state, key, {worker, ref}, {verb, target, name, body, timeout_ms}),
       else: Requests.refuse_stale(state, {worker, ref})
   end
+
+  defp handle({:progress, key, worker, fraction, text}, state),
+    do: Progress.report(state, key, worker, fraction, text)
 
   defp handle({:answer, token, status, body}, state), do: Requests.answered(state, token, status, body)
   defp handle({:request_timeout, token}, state), do: Requests.timed_out(state, token)

@@ -28,6 +28,7 @@ defmodule Pyre.Wire do
     op_done: 65,
     op_request: 66,
     op_dropped: 67,
+    op_progress: 70,
 
     # DELIVER's kind
     kind_call: 0,

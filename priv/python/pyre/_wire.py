@@ -37,6 +37,7 @@ __all__ = [
     "OP_DROP",
     "OP_DROPPED",
     "OP_HELLO",
+    "OP_PROGRESS",
     "OP_READY",
     "OP_REQUEST",
     "OP_RESULT",
@@ -83,6 +84,7 @@ OP_READY: Final = 64
 OP_DONE: Final = 65
 OP_REQUEST: Final = 66
 OP_DROPPED: Final = 67
+OP_PROGRESS: Final = 70
 
 # DELIVER's kind
 KIND_CALL: Final = 0
