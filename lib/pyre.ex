@@ -571,7 +571,7 @@ defmodule Pyre do
     * `:restarted` - not after a crash; `reason` is `:requested` or `:supervisor` (its group's strategy)
     * `:terminated`, `:parked` - for good, until somebody restarts or unparks it; `message` tells why
     * `:struck` - it hurt its `worker`: `handler`, `message_id`, `message`; `verdict` is `:probation` or `:park`
-    * `:unparked`, `:paused`, `:resumed` (pauses of this very agent), `:state_put` (with the `revision`)
+    * `:unparked`, `:paused`, `:resumed` (pauses of this very agent), `:state_put` (with its `message_id` and the `revision`)
 
   The last messages that ended well are kept, and as many other entries: `:history` of each, an option of the instance. They survive
   whatever happens to the interpreter and to the agent's process, and go with `stop_agent/3` and `delete_agent/2`.

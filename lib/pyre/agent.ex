@@ -471,7 +471,7 @@ defmodule Pyre.Agent do
 
       _expected ->
         revision = Commits.put(state.instance, state.handle, new_state, nil, nil)
-        History.record(state.instance, state.handle, :state_put, %{revision: revision})
+        History.state_put(state.instance, state.handle, message, revision)
         {:ok, body} = Pyre.Wire.MsgPack.encode(revision)
         Mailbox.reply(message.reply_to, 0, body)
     end

@@ -47,12 +47,26 @@ defmodule Pyre.History do
         _kept =
           payload && :ets.insert(instance.history, {{handle, -1 - slot}, at, payload.args, payload.reply})
 
-        if Trace.any?(instance), do: Trace.tell(instance, handle, succeeded(entry, payload))
-        :ok
+        followed(instance, handle, entry, payload)
 
       :error ->
         record(instance, handle, :message, fields(message, :ok, took, payload(instance, message.args, reply)))
         :ok
+    end
+  end
+
+  defp followed(instance, handle, entry, payload),
+    do: if(Trace.any?(instance), do: Trace.tell(instance, handle, succeeded(entry, payload)), else: :ok)
+
+  @doc "A state was put. Called by the agent's process."
+  @spec state_put(Instance.t(), pos_integer(), map(), pos_integer()) :: :ok
+  # Beside the messages, since many agents are given a state and have no other entry.
+  def state_put(instance, handle, message, revision) do
+    entry = %{at: now(), kind: :put_state, handler: <<>>, attempt: 1, id: id(message), took: revision}
+
+    case Ring.put(instance, handle, entry) do
+      {:ok, _slot} -> followed(instance, handle, entry, nil)
+      :error -> record(instance, handle, :state_put, put(revision, entry.id)) && :ok
     end
   end
 
@@ -103,7 +117,8 @@ defmodule Pyre.History do
 
   defp slot(instance, number), do: rem(number - 1, instance.config.history) + 1
 
-  defp now, do: :erlang.system_time(:microsecond)
+  # The operating system's clock, also for durations: the VM's own takes twice as long to read, which each message would pay twice.
+  defp now, do: :os.system_time(:microsecond)
 
   @doc "When a message begins to run, as `done/4` and `ended/5` want to know it."
   @spec begin(map()) :: map()
@@ -184,10 +199,15 @@ defmodule Pyre.History do
     end
   end
 
+  defp succeeded(%{kind: :put_state} = entry, _payload),
+    do: public(entry.at, :state_put, put(entry.took, entry.id))
+
   defp succeeded(%{at: at, took: took, id: id, handler: name} = entry, payload) do
     message = Map.merge(entry, %{key: {nil, nil, id}, handler: name})
     public(at, :message, fields(message, :ok, took, payload))
   end
+
+  defp put(revision, id), do: %{revision: revision, message_id: id}
 
   defp others(instance, handle) do
     for slot <- slots(instance, handle),

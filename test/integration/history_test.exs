@@ -86,7 +86,7 @@ defmodule Pyre.Integration.HistoryTest do
     {:ok, 1} = Pyre.put_state(pyre, "j", %{entries: [5]})
     :ok = Pyre.restart_agent(pyre, "j")
     assert [:paused, :resumed, :state_put, :restarted] = events(pyre, "j")
-    assert [%{revision: 1}, %{reason: :requested}] = history(pyre, "j", limit: 2)
+    assert [%{revision: 1, message_id: 1}, %{reason: :requested}] = history(pyre, "j", limit: 2)
     assert [%{event: :resumed}] = history(pyre, "j", events: [:resumed, :message])
   end
 

@@ -3,27 +3,30 @@ defmodule Pyre.History.Ring do
 
   # The messages of an agent that ended well, in one row of integers:
   #
-  #   {handle, written, room, at, what, took, at, what, took, ...}
+  #   {handle, size, at, what, took, at, what, took, ...}
   #
   # By far the most entries are such, and each message pays for its own: so it takes no memory of its own but three words, written
   # in place. The row begins with room for one, which is enough for many agents, and grows to the bound. Only the agent's
   # process writes it.
   #
+  # `size` is how many were written so far, and in its lowest bits for how many there is room.
   # `at` is in microseconds and has the kind and the attempt in its lowest bits; `what` is the number of the handler's name and the
-  # message's id. What doesn't fit is no entry of the ring.
+  # message's id; `took` is in microseconds, or the revision of a state that was put. What doesn't fit is no entry of the ring.
 
   import Bitwise
 
   alias Pyre.Instance
 
-  @written 2
-  @room 3
-  @head 3
+  @size 2
+  @head 2
   @width 3
-  @empty {0, 0, 1, 0, 0, 0}
+  @empty {0, 1, 0, 0, 0}
   @growth 4
+  @room_bits 14
+  @one 1 <<< @room_bits
+  @room_mask @one - 1
 
-  @kinds [:call, :cast, :timer, :on_start, :on_down, :event, :stream]
+  @kinds [:call, :cast, :timer, :on_start, :on_down, :event, :stream, :put_state]
   @codes @kinds |> Enum.with_index() |> Map.new()
   @names Map.new(@codes, fn {kind, code} -> {code, kind} end)
 
@@ -68,7 +71,9 @@ defmodule Pyre.History.Ring do
   for {kind, code} <- @codes, do: defp(code(unquote(kind)), do: unquote(code))
 
   defp slot(instance, handle) do
-    [written, room] = :ets.update_counter(instance.history, handle, [{@written, 1}, {@room, 0}], @empty)
+    size = :ets.update_counter(instance.history, handle, {@size, @one}, @empty)
+    written = size >>> @room_bits
+    room = size &&& @room_mask
     if written <= room, do: written - 1, else: slot(instance, handle, written, room)
   end
 
@@ -77,7 +82,8 @@ defmodule Pyre.History.Ring do
     [row] = :ets.lookup(instance.history, handle)
     columns = row |> Tuple.to_list() |> Enum.drop(@head)
     added = List.duplicate(0, @width * room - length(columns))
-    :ets.insert(instance.history, List.to_tuple([handle, written, room | columns] ++ added))
+    size = written <<< @room_bits ||| room
+    :ets.insert(instance.history, List.to_tuple([handle, size | columns] ++ added))
     rem(written - 1, room)
   end
 
@@ -108,12 +114,14 @@ defmodule Pyre.History.Ring do
   def read(instance, handle) do
     case :ets.lookup(instance.history, handle) do
       [row] ->
-        for slot <- 0..(elem(row, @room - 1) - 1), entry <- entry(instance, row, slot), do: {slot, entry}
+        for slot <- 0..(room(row) - 1), entry <- entry(instance, row, slot), do: {slot, entry}
 
       [] ->
         []
     end
   end
+
+  defp room(row), do: elem(row, @size - 1) &&& @room_mask
 
   defp entry(instance, row, slot) do
     first = @head + slot * @width
