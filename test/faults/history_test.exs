@@ -76,10 +76,15 @@ defmodule Pyre.Faults.HistoryTest do
 
   test "a thread that was given up reports no more", context do
     %{pyre: pyre, folder: folder} = context
-    {:error, %{kind: :timeout}} = Pyre.call(pyre, "s", :scan, %{steps: 2, folder: folder}, timeout: 200)
+    args = %{steps: 2, folder: folder}
+    {:error, %{kind: :timeout}} = Pyre.call(pyre, "s", :scan_in_thread, args, timeout: 200)
     open_gate(folder, "scan")
     {:ok, 1} = Pyre.call(pyre, "s", :scan, %{steps: 1})
-    assert %{message_id: 3, fraction: 1.0} = progress(pyre, "s")
-    assert [{2, 1, :cancelled}, {3, 1, :ok}] = outcomes(pyre, "s")
+    {:ok, entries} = Pyre.history(pyre, "s")
+    reports = for %{event: :progress, message_id: id} = entry <- entries, id != nil, do: {id, entry.fraction}
+    assert reports == [{2, 0.5}, {3, 1.0}]
+
+    assert %{outcome: :cancelled, error: :timeout} =
+             Enum.find(entries, &(&1[:handler] == "scan_in_thread" and &1.event == :message))
   end
 end

@@ -75,9 +75,7 @@ def test_a_report_needs_neither_fraction_nor_text_nor_await(scanner: pyre.testin
     ("fraction", "text"), [(1.01, ""), (-0.1, ""), (float("nan"), ""), (True, ""), ("0.5", ""), (None, 7)]
 )
 def test_what_is_no_progress_is_refused(scanner: pyre.testing.RunningAgent, fraction: Any, text: Any) -> None:
-    with pytest.raises(
-        errors.RemoteError, match=r"expected the (fraction to be a number|text to be a str)"
-    ):
+    with pytest.raises(errors.RemoteError, match=r"expected the (fraction to be a number|text to be a str)"):
         scanner.call("report", fraction=fraction, text=text)
     assert scanner.progress == []
 
