@@ -50,10 +50,12 @@ defmodule Pyre.History do
         followed(instance, handle, entry, payload)
 
       :error ->
-        record(instance, handle, :message, fields(message, :ok, took, payload(instance, message.args, reply)))
-        :ok
+        fields = fields(message, :ok, took, payload(instance, message.args, reply))
+        noted(record(instance, handle, :message, fields))
     end
   end
+
+  defp noted(_number), do: :ok
 
   defp followed(instance, handle, entry, payload),
     do: if(Trace.any?(instance), do: Trace.tell(instance, handle, succeeded(entry, payload)), else: :ok)
@@ -66,7 +68,7 @@ defmodule Pyre.History do
 
     case Ring.put(instance, handle, entry) do
       {:ok, _slot} -> followed(instance, handle, entry, nil)
-      :error -> record(instance, handle, :state_put, put(revision, entry.id)) && :ok
+      :error -> noted(record(instance, handle, :state_put, put(revision, entry.id)))
     end
   end
 
@@ -247,15 +249,15 @@ defmodule Pyre.History do
     end
   end
 
+  defp payload_slots(%{config: %{payloads: false}}), do: []
+  defp payload_slots(%{config: %{history: most}}), do: 1..most
+
   @doc "The agent is gone: so is what happened to it, and whoever follows it is told."
   @spec forget(Instance.t(), pos_integer()) :: :ok
   def forget(instance, handle) do
     for slot <- slots(instance, handle), do: :ets.delete(instance.history, {handle, slot})
 
-    if instance.config.payloads do
-      for slot <- 1..instance.config.history, do: :ets.delete(instance.history, {handle, -slot})
-    end
-
+    for slot <- payload_slots(instance), do: :ets.delete(instance.history, {handle, -slot})
     :ets.delete(instance.history, {handle, 0})
     :ets.delete(instance.history, {handle, :progress})
     Ring.delete(instance, handle)

@@ -46,10 +46,8 @@ defmodule Pyre.Trace do
   @doc "The agent is gone, and nothing more happens to it."
   @spec over(Instance.t(), pos_integer()) :: :ok
   def over(instance, handle) do
-    if any?(instance) do
-      for {_handle, ref, _most, _room} <- :ets.lookup(instance.traces, handle), do: send(ref, {ref, :over})
-    end
-
+    rows = if any?(instance), do: :ets.lookup(instance.traces, handle), else: []
+    for {_handle, ref, _most, _room} <- rows, do: send(ref, {ref, :over})
     :ok
   end
 
