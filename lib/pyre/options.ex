@@ -23,7 +23,8 @@ defmodule Pyre.Options do
 
   @type schema :: [{atom(), {type(), default :: term(), doc :: String.t()}}]
 
-  # A ring is one row, which is copied as a whole when it is read.
+  # A ring begins with room for two; it is one row, which is copied as a whole when it is read.
+  @least_history 2
   @most_history 10_000
   # An interpreter with its imports needs about a third of this.
   @least_bytes 67_108_864
@@ -222,7 +223,7 @@ defmodule Pyre.Options do
   defp valid?(:string_or_nil, value), do: is_nil(value) or is_binary(value)
   defp valid?(:boolean, value), do: is_boolean(value)
   defp valid?(:map, value), do: is_map(value) and not is_struct(value)
-  defp valid?(:history, value), do: is_integer(value) and value in 1..@most_history
+  defp valid?(:history, value), do: is_integer(value) and value in @least_history..@most_history
   defp valid?(:events, value), do: is_nil(value) or (is_list(value) and Enum.all?(value, &is_atom/1))
   defp valid?(:revision, value), do: is_integer(value) and value >= 0
   defp valid?({:in, values}, value), do: value in values
@@ -248,7 +249,7 @@ defmodule Pyre.Options do
   defp describe(:string_or_nil), do: "a string"
   defp describe(:boolean), do: "true or false"
   defp describe(:map), do: "a map"
-  defp describe(:history), do: "an integer from 1 to #{@most_history}"
+  defp describe(:history), do: "an integer from #{@least_history} to #{@most_history}"
   defp describe(:events), do: "a list of atoms, such as [:message, :crashed]"
   defp describe(:revision), do: "a revision, a non-negative integer"
   defp describe({:in, values}), do: "one of #{Enum.map_join(values, ", ", &inspect/1)}"

@@ -178,8 +178,8 @@ defmodule Pyre.Integration.HistoryTest do
       Pyre.history(pyre, "j", events: "all")
     end
 
-    assert_raise ArgumentError, ~r/expected :history to be an integer from 1 to 10000, got: 0/, fn ->
-      Pyre.start_link(name: :never, history: 0)
+    assert_raise ArgumentError, ~r/expected :history to be an integer from 2 to 10000, got: 1/, fn ->
+      Pyre.start_link(name: :never, history: 1)
     end
   end
 end
