@@ -31,22 +31,8 @@ defmodule Pyre do
   """
 
   alias Pyre.Agent.{Client, Commits, Quarantine, Restarting, Restarts, Starter, Stopping, Streaming}
-
-  alias Pyre.{
-    Address,
-    Classes,
-    DeadLetters,
-    Drain,
-    Group,
-    Health,
-    Instance,
-    Mailbox,
-    Monitors,
-    Options,
-    Pause
-  }
-
-  alias Pyre.{Telemetry, Timers, Worker}
+  alias Pyre.{Address, Classes, DeadLetters, Drain, Group, Health, History, Instance, Mailbox}
+  alias Pyre.{Monitors, Options, Pause, Telemetry, Timers, Trace, Worker}
   alias Pyre.Wire.{Body, MsgPack}
   alias Pyre.Worker.Pool
 
@@ -376,6 +362,7 @@ defmodule Pyre do
   defp unpark_agent(instance, agent) do
     Quarantine.forget(instance, agent.handle)
     Address.put_status(instance, agent.id, :running)
+    History.note(instance, agent.id, :unparked, %{})
     if agent.pid, do: send(agent.pid, :unparked)
     :ok
   end
@@ -645,6 +632,67 @@ defmodule Pyre do
   def discard_dead_letter(instance, letter), do: instance |> Instance.fetch!() |> DeadLetters.discard(letter)
 
   @doc """
+  What happened to an agent lately, the newest last: maps with `at`, `event`, and what else there is to tell.
+
+      {:ok, [%{event: :message, handler: "add", outcome: :ok, duration_us: 180}]} = Pyre.history(MyApp.Pyre, "visits")
+
+  The events:
+
+    * `:message` - a message ended: `message_id`, `kind` (`:call`, `:cast`, `:timer`, ...), `handler`, `attempt`, `duration_us` (nil where
+      its begin is not known), `outcome`, and, unless that is `:ok`, `error` (a kind, or the name of a Python exception) and `message`
+      (what it says, cut at 500 characters). The other outcomes: `:failed`, `:refused`, `:retried` (it is to run again), `:interrupted`
+      (its worker or its agent's process died under it), `:blamed` (it killed its worker), `:cancelled`, `:expired` (it did not run)
+    * `:progress` - the last report of a message: `message_id`, `handler`, `attempt`, `fraction`, `text`
+    * `:crashed` - the agent's process ended over an `error`; `verdict` is `:restart` or `:terminate`
+    * `:restarted` - not after a crash; `reason` is `:requested` or `:supervisor` (its group's strategy)
+    * `:terminated`, `:parked` - for good, until somebody restarts or unparks it; `message` tells why
+    * `:struck` - it hurt its `worker`: `handler`, `message_id`, `message`; `verdict` is `:probation` or `:park`
+    * `:unparked`, `:paused`, `:resumed` (pauses of this very agent), `:state_put` (with its `message_id` and the `revision`)
+
+  The last messages that ended well are kept, and as many other entries: `:history` of each, an option of the instance. They survive
+  whatever happens to the interpreter and to the agent's process, and go with `stop_agent/3` and `delete_agent/2`.
+
+  Of what messages carried nothing is kept. With the instance's option `payloads: true` a `:message` has its `args` and, where it ended
+  well, its `reply`; what is larger than 16 KiB stands as `{:too_large, bytes}`. Options:
+
+  #{Pyre.Options.docs(:history)}
+  """
+  @doc since: "0.1.0"
+  @spec history(instance(), id(), keyword()) :: {:ok, [map()]} | {:error, error()}
+  def history(instance, id, opts \\ []) do
+    instance = Instance.fetch!(instance)
+    opts = Options.validate!(:history, opts)
+
+    with :ok <- Starter.check_id(id),
+         {:ok, %{handle: handle}} <- address(instance, id),
+         do: {:ok, History.list(instance, handle, opts)}
+  end
+
+  @doc """
+  Follows an agent live: a lazy enumerable of the entries that `history/3` has, from the instant on at which it is enumerated. Of
+  progress it has each report, not only a message's last.
+
+      MyApp.Pyre |> Pyre.trace("visits", limit: 10) |> Enum.each(&IO.inspect/1)
+
+  It ends by itself: after `:limit` entries, after `:timeout`, when the agent is stopped or deleted, and when the instance ends. Nobody
+  waits for who reads it: where `:buffer` entries are still to be read, further ones are left out, and in their place comes one
+  `%{event: :dropped, count: n}`. It belongs to the process that enumerates it, and ends with it.
+
+  Where nobody has the id, a `Pyre.Error` of the kind `:not_found` is raised when it is enumerated. Options:
+
+  #{Pyre.Options.docs(:trace)}
+  """
+  @doc since: "0.1.0"
+  @spec trace(instance(), id(), keyword()) :: Enumerable.t()
+  def trace(instance, id, opts \\ []) do
+    instance = Instance.fetch!(instance)
+    opts = Options.validate!(:trace, opts)
+
+    with {:error, error} <- Starter.check_id(id), do: raise(error)
+    Trace.stream(instance, id, opts)
+  end
+
+  @doc """
   What the instance is doing: workers, agents by status, classes, import problems, counters.
 
       %{agents: %{running: 12}, counters: %{calls: 801}} = Pyre.info(MyApp.Pyre)
@@ -673,6 +721,9 @@ defmodule Pyre do
   What one agent is doing: class, status, whether it is paused, mailbox, revision, restarts, last error, worker.
 
       {:ok, %{status: :running, restarts: 0}} = Pyre.info(MyApp.Pyre, "visits")
+
+  `progress` is what a handler reported last with `ctx.progress`, or nil: a map with `fraction` (from 0 to 1, or nil), `text`, `at`,
+  `message_id`, `handler` and `attempt`.
   """
   @doc since: "0.1.0"
   @spec info(instance(), id()) :: {:ok, map()} | {:error, error()}
@@ -696,6 +747,7 @@ defmodule Pyre do
          group: Group.Table.parent(instance, {:agent, id}),
          timers: Timers.count(instance, agent.handle),
          quarantine: Quarantine.fetch(instance, agent.handle),
+         progress: History.last_progress(instance, agent.handle),
          meta: Keyword.get(opts, :meta, %{})
        })}
     end

@@ -28,6 +28,7 @@ defmodule Pyre.Agent do
     Delivery,
     Ending,
     Placement,
+    Progress,
     Quarantine,
     Requests,
     Restarts,
@@ -37,7 +38,7 @@ defmodule Pyre.Agent do
     Watch
   }
 
-  alias Pyre.{Address, Classes, Error, Instance, Mailbox, Pause, Telemetry, Timers, Worker}
+  alias Pyre.{Address, Classes, Error, History, Instance, Mailbox, Pause, Telemetry, Timers, Worker}
   alias Pyre.Group.Member
   alias Pyre.Wire.Body
   alias Pyre.Worker.Pool
@@ -202,6 +203,7 @@ defmodule Pyre.Agent do
   # The predecessor was ended by its supervisor. Its activation may still run anything, on_start too.
   defp succeed(state) do
     Instance.count(state.instance, :restarts)
+    History.record(state.instance, state.handle, :restarted, %{reason: :supervisor})
 
     for message <- Mailbox.claimed(state.instance, state.handle),
         do: recover_message(state, message, &Ending.restarted(state, &1))
@@ -318,6 +320,10 @@ defmodule Pyre.Agent do
   end
 
   defp handle({:withdraw, _key, ref}, state), do: Requests.withdraw(state, ref)
+
+  defp handle({:progress, key, worker, fraction, text}, state),
+    do: Progress.report(state, key, worker, fraction, text)
+
   defp handle({:answer, token, status, body}, state), do: Requests.answered(state, token, status, body)
   defp handle({:request_timeout, token}, state), do: Requests.timed_out(state, token)
 
@@ -470,6 +476,7 @@ defmodule Pyre.Agent do
   defp restart(state) do
     Instance.count(state.instance, :restarts)
     Restarts.forgive(state.instance, state.handle)
+    History.record(state.instance, state.handle, :restarted, %{reason: :requested})
     Address.put_status(state.instance, state.id, :restarting)
     for message <- state.beside, do: Ending.restart_beside(state, message)
     state = Enum.reduce(state.beside, state, &Requests.close(&2, &1.key))
@@ -511,6 +518,7 @@ defmodule Pyre.Agent do
 
       _expected ->
         revision = Commits.put(state.instance, state.handle, new_state, nil, nil)
+        History.state_put(state.instance, state.handle, message, revision)
         {:ok, body} = Pyre.Wire.MsgPack.encode(revision)
         Mailbox.reply(message.reply_to, 0, body)
     end
@@ -526,7 +534,12 @@ defmodule Pyre.Agent do
 
   defp claim_and_deliver(message, state) do
     if Mailbox.claim(state.instance, message.key),
-      do: deliver(message, %{state | phase: :busy, running: message |> Watch.begin() |> Streams.attend()}),
+      do:
+        deliver(message, %{
+          state
+          | phase: :busy,
+            running: message |> History.begin() |> Watch.begin() |> Streams.attend()
+        }),
       else: next(%{state | mail?: true})
   end
 
@@ -571,14 +584,15 @@ defmodule Pyre.Agent do
 
   defp run_beside(message, state) do
     if Mailbox.claim(state.instance, message.key),
-      do: deliver(message, %{state | beside: [Streams.attend(message) | state.beside]}),
+      do:
+        deliver(message, %{state | beside: [message |> History.begin() |> Streams.attend() | state.beside]}),
       else: state
   end
 
   defp run_hook(state, hook) do
     case Placement.worker(state) do
       {:ok, state} ->
-        message = Delivery.hook(state, hook)
+        message = state |> Delivery.hook(hook) |> History.begin()
         deliver(message, %{state | running: message, phase: phase(hook)})
 
       {_none, state} ->
@@ -617,13 +631,25 @@ defmodule Pyre.Agent do
   end
 
   defp finished_beside(status, message, {body, _effects}, state) do
-    if status == Wire.status_done(),
-      do: Mailbox.reply(message.reply_to, 0, body),
-      else: answer_error(message, body, state)
+    if status == Wire.status_done() do
+      History.done(state.instance, state.handle, message, body)
+      Mailbox.reply(message.reply_to, 0, body)
+    else
+      note(state, message, outcome(status), body)
+      answer_error(message, body, state)
+    end
 
     Streams.leave(message)
     Mailbox.delete(state.instance, state.id, message)
     state
+  end
+
+  defp outcome(status) do
+    cond do
+      status in [Wire.status_refused(), Wire.status_rejected()] -> :refused
+      status == Wire.status_cancelled() -> :cancelled
+      true -> :failed
+    end
   end
 
   # Its caller was told that it is cancelled. Whatever it did to its state is not committed; the next message waits until
@@ -641,12 +667,15 @@ defmodule Pyre.Agent do
       is_binary(new_state) && Commits.put(state.instance, state.handle, new_state, message.key, body)
 
     Enum.each(effects, &take_effect(&1, state))
+    # First, so that whoever has the answer finds it there.
+    History.done(state.instance, state.handle, message, body)
     Mailbox.reply(message.reply_to, 0, body)
     ended(message, state)
   end
 
   defp finished(Wire.status_refused(), message, {body, _new_state, _effects}, state) do
     Instance.count(state.instance, :refusals)
+    note(state, message, :refused, body)
     answer_error(message, body, state)
     ended(message, state)
   end
@@ -658,12 +687,14 @@ defmodule Pyre.Agent do
 
   defp finished(Wire.status_rejected(), message, {body, _new_state, _effects}, state) do
     Instance.count(state.instance, :refusals)
+    note(state, message, :refused, body)
     answer_error(message, body, state)
     ended(message, %{state | active?: false})
   end
 
   defp finished(Wire.status_unusable(), message, {body, _new_state, _effects}, state) do
     error = Body.to_error(body)
+    note(state, message, :failed, error)
     answer_error(message, body, state)
     delete_row(message, state)
     Ending.unusable(state, error)
@@ -678,10 +709,14 @@ defmodule Pyre.Agent do
 
   defp finished(_failed_or_cancelled, message, {body, _new_state, _effects}, state) do
     error = Body.to_error(body)
+    note(state, message, :failed, error)
     answer_error(message, body, state)
     delete_row(message, state)
     if message.kind == :on_stop, do: Ending.stopped(state), else: Ending.failed(state, message, error)
   end
+
+  defp note(state, message, outcome, error),
+    do: History.ended(state.instance, state.handle, message, outcome, Body.to_error(error))
 
   defp answer_error(%{reply_to: nil} = message, body, state),
     do: Ending.dropped(state, message, Body.to_error(body))

@@ -28,6 +28,8 @@ defmodule Pyre.Instance do
     :monitors,
     :paused,
     :steps,
+    :history,
+    :traces,
     :counters,
     :load,
     :flags,
@@ -54,6 +56,8 @@ defmodule Pyre.Instance do
           monitors: :ets.tid(),
           paused: :ets.tid(),
           steps: :ets.tid(),
+          history: :ets.tid(),
+          traces: :ets.tid(),
           counters: :counters.counters_ref(),
           load: :counters.counters_ref(),
           flags: :atomics.atomics_ref(),
@@ -86,7 +90,8 @@ defmodule Pyre.Instance do
 
   # The atomics: 1 the last handle given out, 2 set when the intake is closed, 3 the last number for timers and waits,
   # 4 the bytes of all dead letters,
-  # 5 how many pauses there are, 6 how many results of steps there are.
+  # 5 how many pauses there are, 6 how many results of steps there are,
+  # 7 how many follow an agent.
   @handle 1
   @draining 2
   @unique 3
@@ -94,6 +99,7 @@ defmodule Pyre.Instance do
   @pauses 5
   @steps 6
   @carried [@handle, @unique, @letter_bytes, @pauses, @steps]
+  @traces 7
 
   @doc "The validated options of an instance, as a map."
   @spec config(keyword()) :: map()
@@ -184,6 +190,14 @@ defmodule Pyre.Instance do
     :ok
   end
 
+  @doc "Counts those who follow an agent."
+  @spec add_traces(t(), integer()) :: :ok
+  def add_traces(%__MODULE__{flags: flags}, by), do: :atomics.add(flags, @traces, by)
+
+  @doc "How many follow an agent."
+  @spec traces(t()) :: integer()
+  def traces(%__MODULE__{flags: flags}), do: :atomics.get(flags, @traces)
+
   @doc "Closes the intake: from now on calls, casts and starts are answered `stopping`."
   @spec close(t()) :: :ok
   def close(%__MODULE__{flags: flags}), do: :atomics.put(flags, @draining, 1)
@@ -208,7 +222,7 @@ defmodule Pyre.Instance do
 
   @doc "New flags for an instance."
   @spec new_flags() :: :atomics.atomics_ref()
-  def new_flags, do: :atomics.new(6, signed: true)
+  def new_flags, do: :atomics.new(7, signed: true)
 
   @doc "Makes a process of the tree findable by its role."
   @spec register(t(), term()) :: true

@@ -12,6 +12,8 @@ defmodule Pyre.Options do
           | :pos_ms
           | :pos_count
           | :bytes
+          | :history
+          | :events
           | :isolation
           | :atom
           | :string
@@ -24,6 +26,9 @@ defmodule Pyre.Options do
 
   @type schema :: [{atom(), {type(), default :: term(), doc :: String.t()}}]
 
+  # A ring begins with room for two; it is one row, which is copied as a whole when it is read.
+  @least_history 2
+  @most_history 10_000
   # An interpreter with its imports needs about a third of this.
   @least_bytes 67_108_864
 
@@ -54,6 +59,12 @@ defmodule Pyre.Options do
       {:pos_integer, 3, "how often a cast is begun before it is given up, where workers die under it"},
     max_dead_letters:
       {:pos_integer, 1_000, "messages kept that were given up; beyond it, or 16 MiB, the oldest is dropped"},
+    history:
+      {:history, 50,
+       "entries kept of what happened to each agent: so many messages that ended well, and so many others"},
+    payloads:
+      {:boolean, false,
+       "keep arguments and replies in the histories too, up to 16 KiB each; else they tell of neither"},
     max_threads: {:pos_integer, 64, "threads for `def` handlers in one interpreter"},
     max_activations: {:pos_integer, 50_000, "agents' objects held by one interpreter"},
     stall_warning: {:pos_ms, 100, "ms that a handler may hold the loop before it is warned about by name"},
@@ -133,6 +144,17 @@ defmodule Pyre.Options do
 
   @monitor [restarts: {:boolean, false, "also tell of each restart after a crash"}]
 
+  @history [
+    limit: {:pos_integer, nil, "so many of the newest; all by default"},
+    events: {:events, nil, "a list of events; those of others are left out"}
+  ]
+
+  @trace [
+    limit: {:pos_timeout, 1_000, "the trace ends after so many entries; `:infinity` for no end"},
+    timeout: {:timeout, 60_000, "the trace ends so many ms after it began; `:infinity` for no end"},
+    buffer: {:pos_integer, 1_000, "so many entries wait for a slow reader at most"}
+  ]
+
   @put_state [
     expect_revision: {:revision, nil, "only if this is the revision that is committed now"},
     timeout: {:timeout, nil, "how long to wait, in ms; the instance's `:call_timeout` by default"}
@@ -151,6 +173,8 @@ defmodule Pyre.Options do
     stop: @stop,
     park: @park,
     monitor: @monitor,
+    history: @history,
+    trace: @trace,
     put_state: @put_state,
     run: @run
   }
@@ -256,6 +280,9 @@ defmodule Pyre.Options do
   def valid?(:start, {class, opts}), do: (is_binary(class) or is_atom(class)) and Keyword.keyword?(opts)
   def valid?(:start, _value), do: false
 
+  def valid?(:history, value), do: is_integer(value) and value in @least_history..@most_history
+  def valid?(:events, value), do: is_nil(value) or (is_list(value) and Enum.all?(value, &is_atom/1))
+
   def valid?(:directories, value),
     do: is_binary(value) or (is_list(value) and Enum.all?(value, &is_binary/1))
 
@@ -286,4 +313,6 @@ defmodule Pyre.Options do
   def describe(:start), do: "{class, options}"
   def describe(:directories), do: "a directory or a list of directories"
   def describe(:env), do: "a list of {name, value}, both strings"
+  def describe(:history), do: "an integer from #{@least_history} to #{@most_history}"
+  def describe(:events), do: "a list of atoms, such as [:message, :crashed]"
 end

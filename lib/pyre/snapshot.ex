@@ -39,7 +39,8 @@ defmodule Pyre.Snapshot do
       monitors: Monitors,
       dead_letters: nil,
       paused: nil,
-      steps: nil
+      steps: nil,
+      history: nil
     ]
   end
 

@@ -2,7 +2,7 @@ defmodule Pyre.State do
   @moduledoc false
 
   # Owns the tables of an instance and does nothing else, so that it has no reason to die: addresses, mailboxes,
-  # committed states, restart budgets, groups, timers, dead letters, monitors, pauses, quarantine, steps. Every other process of
+  # committed states, restart budgets, groups, timers, dead letters, monitors, pauses, quarantine, steps, histories. Every other process of
   # the tree can be lost and rebuilds itself from here. It is the first child and the last to stop.
 
   use GenServer
@@ -91,6 +91,8 @@ defmodule Pyre.State do
       monitors: table(:pyre_monitors, :ordered_set),
       paused: table(:pyre_paused, :ordered_set),
       steps: table(:pyre_steps, :ordered_set),
+      history: table(:pyre_history, :set, false),
+      traces: table(:pyre_traces, :bag),
       counters: Instance.new_counters(),
       load: Pyre.Worker.Pool.new_load(config),
       flags: Instance.new_flags(),
@@ -98,8 +100,9 @@ defmodule Pyre.State do
     }
   end
 
-  defp table(name, type),
-    do: :ets.new(name, [type, :public, read_concurrency: true, write_concurrency: true])
+  # What is written with each message and read when somebody asks is better off without locks for readers.
+  defp table(name, type, read? \\ true),
+    do: :ets.new(name, [type, :public, read_concurrency: read?, write_concurrency: true])
 
   # Sockets, flight recorders and the first lines of standard error live here: on tmpfs where there is one, so that
   # a mapped page is never written to a disk. The path must leave room in the 108 bytes of a socket's address.

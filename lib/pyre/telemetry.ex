@@ -11,6 +11,8 @@ defmodule Pyre.Telemetry do
     {[:agent, :message], "a message ended and was answered", "`count`", "`name`, `class`, `handler`"},
     {[:agent, :failed], "a handler failed, the agent's process ends", "`count`",
      "`name`, `id`, `class`, `error`"},
+    {[:agent, :progress], "a message told how far it is, about twenty times a second at most", "`count`",
+     "`name`, `id`, `class`, `handler`, `message_id`, `attempt`, `fraction`, `text`"},
     {[:dead_letter], "a message without a caller was given up", "`count`",
      "`name`, `id`, `class`, `handler`, `reason`"}
   ]

@@ -33,6 +33,7 @@ defmodule Pyre.Wire do
     op_chunk: 68,
     op_withdraw: 69,
     op_read: 71,
+    op_progress: 70,
 
     # DELIVER's kind
     kind_call: 0,

@@ -38,6 +38,9 @@ defmodule Pyre.Worker do
   # A frame within its limit may still decode to many times its size: then this process ends, and the interpreter with
   # it, not the BEAM. In words: 256 MB. What waits in the mailbox, and binaries, don't count.
   @max_heap_words 32 * 1_024 * 1_024
+  # A report of progress: parts of the whole, and a text of 1,000 characters.
+  @whole 1_000_000
+  @max_progress_bytes 4_000
   @up [:ready, :draining]
   @spawn_opts [
     message_queue_data: :off_heap,
@@ -650,6 +653,15 @@ defmodule Pyre.Worker do
     {agent, drops} = Map.pop(state.drops, {handle, epoch})
     if agent, do: send(agent, {:dropped, epoch})
     drained(unstick(%{state | drops: drops}, {handle, epoch}))
+  end
+
+  defp receive_envelope({Wire.op_progress(), number, fraction, text}, state)
+       when is_integer(number) and (fraction == [] or fraction in 0..@whole) and is_binary(text) and
+              byte_size(text) <= @max_progress_bytes do
+    with %{^number => {agent, key}} when is_pid(agent) <- state.in_flight,
+         do: send(agent, {:progress, key, self(), fraction, text})
+
+    state
   end
 
   defp receive_envelope({Wire.op_ready(), version, python, _os_pid, info}, %{status: :starting} = state)

@@ -19,6 +19,8 @@ defmodule Pyre.House.LayersTest do
     Pyre.Classes,
     Pyre.DeadLetters,
     Pyre.Group.Table,
+    Pyre.History,
+    Pyre.History.Ring,
     Pyre.Instance,
     Pyre.Mailbox,
     Pyre.Pause

@@ -68,6 +68,8 @@ defmodule Pyre.GoldenFrames do
             {69, 70_001, 17},
             {71, 70_001, 17, 8}
           ],
+          progress: [{70, 70_001, 400_000, "reading contracts"}],
+          progress_of_unknown_extent: [{70, 70_001, [], ""}],
           batch: [{65, 1, 0, <<0xC0>>, [], []}, {66, 2, 1, 4, "desk", "", "", 0}, {67, 1, 1}],
           integers: [
             {4, 0, 255, 256, -1, 0x7FFFFFFF, -0x80000000, 0x80000000, -0x80000001, 1 <<< 63, (1 <<< 64) - 1,

@@ -11,7 +11,7 @@ defmodule Pyre.Agent.Retries do
 
   require Logger
 
-  alias Pyre.{Error, Instance, Mailbox}
+  alias Pyre.{Error, History, Instance, Mailbox}
   alias Pyre.Wire.Body
 
   @claim 2
@@ -30,7 +30,9 @@ defmodule Pyre.Agent.Retries do
 
     if in_time?(message, due) and not (message.kind == :call and Instance.closed?(instance)) do
       columns = [{@claim, encode(due, hold)}, {@attempt, message.attempt + 1}]
-      log(state, message, Body.to_error(body), delay_ms)
+      error = Body.to_error(body)
+      log(state, message, error, delay_ms)
+      History.ended(instance, state.handle, message, :retried, error)
       Instance.count(instance, :retries)
       :ets.update_element(instance.mailbox, message.key, columns) and await(message.key, due)
     else

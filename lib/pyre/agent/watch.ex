@@ -5,7 +5,7 @@ defmodule Pyre.Agent.Watch do
   # Runs in the agent's process. Only messages that run long are watched, so that the short ones don't pay for it.
 
   alias Pyre.Agent.{Ending, Requests, Retries}
-  alias Pyre.{Error, Instance, Mailbox, Worker}
+  alias Pyre.{Error, History, Instance, Mailbox, Worker}
   alias Pyre.Worker.Isolation
 
   # A message that runs this long is looked at, again and again.
@@ -101,6 +101,7 @@ defmodule Pyre.Agent.Watch do
   @spec cancel(Pyre.Agent.t(), :timeout | :stopped) :: Pyre.Agent.t()
   def cancel(%{running: message, worker: {_no, worker}} = state, why) do
     error = cancelled(why, message, state)
+    History.ended(state.instance, state.handle, message, :cancelled, error)
 
     if message.reply_to == nil,
       do: Ending.dropped(state, message, error),
@@ -126,7 +127,9 @@ defmodule Pyre.Agent.Watch do
   @spec expire(Pyre.Agent.t(), Mailbox.t()) :: term()
   def expire(state, message) do
     Instance.count(state.instance, :expired)
-    Mailbox.reply(message.reply_to, 1, expired(message, state))
+    error = expired(message, state)
+    History.ended(state.instance, state.handle, message, :expired, error)
+    Mailbox.reply(message.reply_to, 1, error)
   end
 
   defp expired(%{attempt: 1}, state) do

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
+import threading
 from time import monotonic_ns, sleep
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,12 +20,15 @@ from pyre._failure import own_body
 from pyre._handlers import AgentClass, HandlerSpec, compile_function
 from pyre._memory import Memory
 from pyre._message import CURRENT, FunctionRun, Message
+from pyre._progress import Reporter
 from pyre._requests import Requests
 from pyre._resources import Resources
 from pyre._threads import MAX_THREADS, Threads
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from pyre._progress import Reports
 
 __all__ = ["GONE", "Catalogue", "Dispatcher"]
 
@@ -76,6 +81,7 @@ class Dispatcher:
         self.activations = Activations(config.get("max_activations", MAX_ACTIVATIONS))
         self.running: dict[int, Message] = {}
         self.requests = Requests(loop, emit)
+        self.reporter: Callable[[Message], Reports] = functools.partial(Reporter, thread=threading.get_ident())
         self.excuses = Excuses(words)
         self.memory = Memory(words)
         self.resources = Resources(loop, catalogue.resources, self.excuses)

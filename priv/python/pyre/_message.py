@@ -22,6 +22,7 @@ from pyre._activations import UNMADE, commit, materialise, snapshot
 from pyre._body import unpack
 from pyre._convert import pack
 from pyre._failure import failure_body, own_body, rejection_body
+from pyre._progress import checked
 from pyre._stream import Outlet
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pyre._activations import Activation
     from pyre._dispatch import Dispatcher
     from pyre._handlers import HandlerSpec
+    from pyre._progress import Reported, Reports
     from pyre._requests import Request
     from pyre.retry import Retry
 
@@ -58,13 +60,14 @@ class _Answered(Exception):  # noqa: N818  # ends a message early, with its answ
 class _Side:
     """What few messages need, and so is made when the first of it is."""
 
-    __slots__ = ("cancelling", "children", "effects", "outlet", "steps", "thread_waits")
+    __slots__ = ("cancelling", "children", "effects", "outlet", "progress", "steps", "thread_waits")
 
     def __init__(self) -> None:
         self.cancelling = False
         self.children: set[asyncio.Task[Any]] = set()
         self.effects: list[tuple[Any, ...]] = []
         self.outlet: Outlet | None = None
+        self.progress: Reports | None = None
         self.steps: set[str] = set()
         self.thread_waits: list[concurrent.futures.Future[Any]] = []
 
@@ -273,6 +276,8 @@ class Message:
             return
         if status == _wire.STATUS_DONE:
             effects = side.effects
+        if side.progress is not None:
+            side.progress.flush()
         self.dispatcher.done(self, status, body, state or [], effects or [])
         self._end_children(side.children)
         if side.outlet is not None:
@@ -401,6 +406,14 @@ class Message:
     def request(self, envelope: tuple[Any, ...], read: Callable[[bytes], Any]) -> Request[Any]:
         """Ask the BEAM."""
         return self.dispatcher.requests.make(self, envelope, read)
+
+    def progress(self, fraction: float | None, text: str) -> Reported:
+        """Report how far the handler is."""
+        fraction, text = checked(self, fraction, text)
+        side = self._more()
+        if side.progress is None:
+            side.progress = self.dispatcher.reporter(self)
+        return side.progress.report(fraction, text)
 
     def add_timer(self, key: str | None, delay_ms: int, handler: str, args: bytes) -> None:
         """Set a timer with the commit."""

@@ -41,6 +41,7 @@ __all__ = [
     "OP_DROPPED",
     "OP_HELLO",
     "OP_ITEM",
+    "OP_PROGRESS",
     "OP_READ",
     "OP_READY",
     "OP_REQUEST",
@@ -95,6 +96,7 @@ OP_DROPPED: Final = 67
 OP_CHUNK: Final = 68
 OP_WITHDRAW: Final = 69
 OP_READ: Final = 71
+OP_PROGRESS: Final = 70
 
 # DELIVER's kind
 KIND_CALL: Final = 0

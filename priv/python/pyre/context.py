@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from pyre._message import Message
+    from pyre._progress import Reported
     from pyre._requests import Request
     from pyre._schedule import Missed
     from pyre.retry import Retry
@@ -322,6 +323,15 @@ class Context:
     def timers(self) -> Request[list[Timer]]:
         """Tell this agent's timers, the next first: those that are committed, without what this handler sets."""
         return self._message.request((_wire.VERB_TIMERS, b"", b"", b"", 0), _timers)
+
+    def progress(self, fraction: float | None = None, text: str = "") -> Reported:
+        """Tell how far the handler is: a fraction from 0 to 1, or None, and a text.
+
+        It takes effect at once, from `def` handlers too; awaiting it lets others run now and then. Call it as often as
+        you like: the BEAM is sent the latest report about twenty times a second, and the last one before the answer.
+        Of a text 1,000 characters are kept.
+        """
+        return self._message.progress(fraction, text)
 
     def commit(self) -> Request[None]:
         """Commit the state as it is now, in the middle of a long handler."""

@@ -25,6 +25,7 @@ from pyre._convert import dump
 from pyre._discovery import find_resources
 from pyre._dispatch import GONE, Dispatcher
 from pyre._failure import failure_body, own_body, rejection_body
+from pyre._fake_progress import Progress, recorder
 from pyre._handlers import AgentClass, compile_agent
 from pyre._resources import opens_type
 from pyre._schedule import first_run, kind_of, next_run
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from pyre._schedule import Schedule
     from pyre.agent import Agent
 
-__all__ = ["RunningAgent", "Sent", "run"]
+__all__ = ["Progress", "RunningAgent", "Sent", "run"]
 
 CALL_SECONDS = 5.0
 HANDLE = 1
@@ -124,6 +125,7 @@ class RunningAgent:
         self.sent: list[Sent] = []
         self.failures: list[errors.PyreError] = []
         self.chunks: list[Any] = []
+        self.progress: list[Progress] = []
         self.now = 0.0
         self._peers = dict(peers)
         self._known = {id, *peers}
@@ -147,6 +149,7 @@ class RunningAgent:
         self._dispatcher.set_clock(0)
         self._dispatcher.pause = self._pause
         self._dispatcher.sleep = self._sleep
+        self._dispatcher.reporter = recorder(self.progress)
 
     def __enter__(self) -> Self:
         """Start the agent; raises what its start arguments or `on_start` raise."""
