@@ -27,6 +27,7 @@ defmodule Pyre.Agent do
     Commits,
     Delivery,
     Ending,
+    Escalations,
     Placement,
     Quarantine,
     Requests,
@@ -301,6 +302,7 @@ defmodule Pyre.Agent do
 
   defp handle({:answer, token, status, body}, state), do: Requests.answered(state, token, status, body)
   defp handle({:request_timeout, token}, state), do: Requests.timed_out(state, token)
+  defp handle({:decided, escalation}, state), do: Requests.decided(state, escalation)
   defp handle({:cancel, key}, state), do: Watch.caller_gave_up(state, key)
 
   defp handle({:worker_down, key, begun?, error, charge}, state),
@@ -590,6 +592,8 @@ defmodule Pyre.Agent do
     do: Ending.stopped(state)
 
   defp finished(Wire.status_done(), message, {body, new_state, effects}, state) do
+    effects = Escalations.open(state, message, effects)
+
     _revision =
       is_binary(new_state) && Commits.put(state.instance, state.handle, new_state, message.key, body)
 

@@ -28,6 +28,7 @@ defmodule Pyre.Instance do
     :monitors,
     :paused,
     :steps,
+    :escalations,
     :counters,
     :load,
     :flags,
@@ -54,6 +55,7 @@ defmodule Pyre.Instance do
           monitors: :ets.tid(),
           paused: :ets.tid(),
           steps: :ets.tid(),
+          escalations: :ets.tid(),
           counters: :counters.counters_ref(),
           load: :counters.counters_ref(),
           flags: :atomics.atomics_ref(),
@@ -86,13 +88,15 @@ defmodule Pyre.Instance do
 
   # The atomics: 1 the last handle given out, 2 set when the intake is closed, 3 the last number for timers and waits,
   # 4 the bytes of all dead letters,
-  # 5 how many pauses there are, 6 how many results of steps there are.
+  # 5 how many pauses there are, 6 how many results of steps there are,
+  # 7 how many rows tell of escalations what message they belong to.
   @handle 1
   @draining 2
   @unique 3
   @letter_bytes 4
   @pauses 5
   @steps 6
+  @escalating 7
 
   @doc "The validated options of an instance, as a map."
   @spec config(keyword()) :: map()
@@ -172,6 +176,14 @@ defmodule Pyre.Instance do
   @spec steps(t()) :: integer()
   def steps(%__MODULE__{flags: flags}), do: :atomics.get(flags, @steps)
 
+  @doc "Counts the rows that lead from a message to its escalations."
+  @spec add_escalating(t(), integer()) :: :ok
+  def add_escalating(%__MODULE__{flags: flags}, by), do: :atomics.add(flags, @escalating, by)
+
+  @doc "How many of these there are."
+  @spec escalating(t()) :: integer()
+  def escalating(%__MODULE__{flags: flags}), do: :atomics.get(flags, @escalating)
+
   @doc "Closes the intake: from now on calls, casts and starts are answered `stopping`."
   @spec close(t()) :: :ok
   def close(%__MODULE__{flags: flags}), do: :atomics.put(flags, @draining, 1)
@@ -196,7 +208,7 @@ defmodule Pyre.Instance do
 
   @doc "New flags for an instance."
   @spec new_flags() :: :atomics.atomics_ref()
-  def new_flags, do: :atomics.new(6, signed: true)
+  def new_flags, do: :atomics.new(7, signed: true)
 
   @doc "Makes a process of the tree findable by its role."
   @spec register(t(), term()) :: true

@@ -2,7 +2,7 @@ defmodule Pyre.State do
   @moduledoc false
 
   # Owns the tables of an instance and does nothing else, so that it has no reason to die: addresses, mailboxes,
-  # committed states, restart budgets, groups, timers, dead letters, monitors, pauses, quarantine, steps. Every other process of
+  # committed states, restart budgets, groups, timers, dead letters, monitors, pauses, quarantine, steps, escalations. Every other process of
   # the tree can be lost and rebuilds itself from here. It is the first child and the last to stop.
 
   use GenServer
@@ -66,6 +66,7 @@ defmodule Pyre.State do
       monitors: table(:pyre_monitors, :ordered_set),
       paused: table(:pyre_paused, :ordered_set),
       steps: table(:pyre_steps, :ordered_set),
+      escalations: table(:pyre_escalations, :ordered_set),
       counters: Instance.new_counters(),
       load: Pyre.Worker.Pool.new_load(config),
       flags: Instance.new_flags(),

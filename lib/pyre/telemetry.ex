@@ -12,7 +12,11 @@ defmodule Pyre.Telemetry do
     {[:agent, :failed], "a handler failed, the agent's process ends", "`count`",
      "`name`, `id`, `class`, `error`"},
     {[:dead_letter], "a message without a caller was given up", "`count`",
-     "`name`, `id`, `class`, `handler`, `reason`"}
+     "`name`, `id`, `class`, `handler`, `reason`"},
+    {[:escalation, :opened], "an agent asks a person", "`count`",
+     "`name`, `id`, `class`, `escalation`, `kind`, `question`, `assignee`"},
+    {[:escalation, :decided], "a person decided, or nobody can any more", "`count`",
+     "the same, and `outcome`, `answer`, `by`"}
   ]
 
   @moduledoc """
