@@ -137,7 +137,7 @@ def _place(message: Message, question: Question) -> bytes:
 
 def _check_continuation(message: Message, then: str) -> None:
     handlers: dict[bytes, HandlerSpec] = message.activation.__pyre_class__.handlers
-    spec = handlers.get(then.encode()) if isinstance(then, str) else None
+    spec = handlers.get(str(then).encode())
     if spec is None:
         known = ", ".join(sorted(spec.name for spec in handlers.values()))
         raise errors.UnknownHandler(f"then={then!r} is no handler of {message.class_name} (it has: {known})")
@@ -166,6 +166,6 @@ def _text(name: str, value: object, most: int) -> None:
 def _milliseconds(timeout: float | None) -> int:
     if timeout is None:
         return 0
-    if not (isinstance(timeout, int | float) and math.isfinite(timeout) and 0 < timeout <= MAX_SECONDS):
+    if not (math.isfinite(timeout) and 0 < timeout <= MAX_SECONDS):
         raise ValueError(f"expected timeout to be more than 0 and at most {MAX_SECONDS:.0f} seconds, got {timeout!r}")
     return math.ceil(timeout * 1000)

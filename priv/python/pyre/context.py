@@ -350,13 +350,13 @@ class Context:
         """Ask a person: one of `options`, or a text. After `timeout` seconds it expires, with `default` as its answer.
 
         With `then` it rides with the commit, the agent works on, and the answer arrives as a message to that handler,
-        whatever dies meanwhile: with as many of `answer`, `data`, `outcome`, `by`, `at`, `question` and `escalation` (its
-        number) as the handler names. `answer` is None where it expired without a default or was dismissed.
+        whatever dies meanwhile: with as many of `answer`, `data`, `outcome`, `by`, `at`, `question` and `escalation`
+        (its number) as the handler names. `answer` is None where it expired without a default or was dismissed.
 
-        Without `then`, awaiting it gives the answer (a `str` with `by` and `at`), or raises `errors.Unanswered`. The agent
-        runs nothing else meanwhile. If its interpreter dies, the message is run again from its beginning, calls too, and
-        is given the same answer: code outside of `ctx.step` is then run twice. A caller's deadline still holds; the time
-        that a person takes does not count against `max_runtime`.
+        Without `then`, awaiting it gives the answer (a `str` with `by` and `at`), or raises `errors.Unanswered`. The
+        agent runs nothing else meanwhile. If its interpreter dies, the message is run again from its beginning, calls
+        too, and is given the same answer: code outside of `ctx.step` is then run twice. A caller's deadline still
+        holds; the time that a person takes does not count against `max_runtime`.
 
         A message that is run again finds what it has asked by the question's text, or by `key` where the text changes.
         """

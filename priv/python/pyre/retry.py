@@ -34,8 +34,8 @@ class Retry:
     say which exceptions are worth it; an expected refusal (`Reject`, or one of `raises=`) is so only where `on` names
     it. Other messages run meanwhile, unless `hold` keeps them waiting, and in order.
 
-    With `on_exhausted="escalate"` a message whose attempts are used up waits for a person, who says "retry" (all attempts
-    anew) or "discard"; its caller gets the error at once.
+    With `on_exhausted="escalate"` a message whose attempts are used up waits for a person, who says "retry" (all
+    attempts anew) or "discard"; its caller gets the error at once.
     """
 
     attempts: int = 5
