@@ -592,14 +592,10 @@ defmodule Pyre.Agent do
     do: Ending.stopped(state)
 
   defp finished(Wire.status_done(), message, {body, new_state, effects}, state) do
-    effects = Escalations.open(state, message, effects)
-
-    _revision =
-      is_binary(new_state) && Commits.put(state.instance, state.handle, new_state, message.key, body)
-
-    Enum.each(effects, &take_effect(&1, state))
-    Mailbox.reply(message.reply_to, 0, body)
-    ended(message, state)
+    case Escalations.open(state, message, effects) do
+      {:ok, effects} -> committed(message, {body, new_state, effects}, state)
+      {:error, error} -> finished(Wire.status_rejected(), message, {Body.error(error), [], []}, state)
+    end
   end
 
   defp finished(Wire.status_refused(), message, {body, _new_state, _effects}, state) do
@@ -638,6 +634,15 @@ defmodule Pyre.Agent do
     answer_error(message, body, state)
     delete_row(message, state)
     if message.kind == :on_stop, do: Ending.stopped(state), else: Ending.failed(state, message, error)
+  end
+
+  defp committed(message, {body, new_state, effects}, state) do
+    _revision =
+      is_binary(new_state) && Commits.put(state.instance, state.handle, new_state, message.key, body)
+
+    Enum.each(effects, &take_effect(&1, state))
+    Mailbox.reply(message.reply_to, 0, body)
+    ended(message, state)
   end
 
   defp answer_error(%{reply_to: nil} = message, body, state),

@@ -168,8 +168,15 @@ defmodule Pyre.Escalations do
   end
 
   # It is in the mailbox, or has its place there and was not put: by a predecessor of this process.
-  defp tell(instance, id, decision, {:put, key}, escalation),
-    do: unless(Mailbox.known?(instance, key), do: put(instance, id, key, decision, escalation))
+  defp tell(instance, id, decision, {:put, {handle, _lane, _seq} = key}, %{agent: agent} = escalation) do
+    case Address.fetch(instance, agent) do
+      {:ok, %{handle: ^handle}} ->
+        unless Mailbox.known?(instance, key), do: put(instance, id, key, decision, escalation)
+
+      _gone ->
+        Table.message_ended(instance, key)
+    end
+  end
 
   defp tell(instance, id, decision, :not_yet, %{agent: agent, handle: handle} = escalation) do
     args = args(instance, id, decision, escalation)
@@ -191,8 +198,13 @@ defmodule Pyre.Escalations do
     end
   end
 
-  defp put(instance, id, key, decision, %{agent: agent, then: then} = escalation),
-    do: Mailbox.put_at(instance, agent, key, {:decision, then, args(instance, id, decision, escalation)})
+  defp put(instance, id, key, decision, %{agent: agent, then: then} = escalation) do
+    args = args(instance, id, decision, escalation)
+
+    with {:error, %Error{kind: :terminated} = error} <-
+           Mailbox.put_at(instance, agent, key, {:decision, then, args}),
+         do: give_up(instance, escalation, args, error)
+  end
 
   defp give_up(instance, %{handle: handle, then: then} = escalation, args, error) do
     message = %{

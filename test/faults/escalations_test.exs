@@ -2,7 +2,8 @@ defmodule Pyre.Faults.EscalationsTest do
   # Promise: a question to a person, and the answer, outlive whatever dies, and nothing that they lead to is done twice.
   use Pyre.Case, async: true
 
-  alias Pyre.Instance
+  alias Pyre.Escalations.Table
+  alias Pyre.{Instance, Mailbox}
 
   @moduletag :fault
 
@@ -78,6 +79,51 @@ defmodule Pyre.Faults.EscalationsTest do
     assert decided(pyre, id, 1) == [["yes"]]
     quiet(pyre, id)
     assert decided(pyre, id, 1) == [["yes"]]
+  end
+
+  test "what was decided and not told is told by the successor of who decided", %{pyre: pyre, id: id} do
+    instance = Instance.get(pyre)
+    {:ok, 1} = Pyre.call(pyre, id, :file, %{amount: 1})
+    {:ok, 2} = Pyre.call(pyre, id, :file, %{amount: 2})
+    [%{id: first}, %{id: second}] = open(pyre, 2)
+    true = Table.decide(instance, first, :answered, "approve", "ada")
+    # This one had its place in the mailbox, and was not put there.
+    true = Table.decide(instance, second, :answered, "reject", "ada")
+    {:ok, place} = Mailbox.reserve(instance, id, :decision, <<0x80>>)
+    :ok = Table.put(instance, second, place)
+    quiet(pyre, id)
+    assert decided(pyre, id, 0) == []
+    kill_decider(pyre)
+
+    answers =
+      for [_message, escalation, _question, answer | _rest] <- decided(pyre, id, 2), do: {escalation, answer}
+
+    assert Enum.sort(answers) == [{first, "approve"}, {second, "reject"}]
+    kill_decider(pyre)
+    quiet(pyre, id)
+    decided(pyre, id, 2)
+    assert Instance.escalating(instance) == 0
+  end
+
+  test "an expiry comes to pass whoever was killed before it", %{pyre: pyre, id: id} do
+    {:ok, 1} = Pyre.call(pyre, id, :file, %{amount: 1, within: 0.5, default: "reject"})
+    kill_decider(pyre)
+    kill_agent(pyre, id)
+    assert [[_message, _escalation, _question, "reject", nil, "expired" | _rest]] = decided(pyre, id, 1)
+  end
+
+  test "a handler that waits moves with its agent, when its interpreter is replaced" do
+    pyre = start_pyre!(workers: 2)
+    id = start_agent!(pyre, "Clerk")
+    folder = workspace()
+    :ok = Pyre.cast(pyre, id, :pay, %{folder: folder})
+    [%{id: escalation}] = open(pyre)
+    {:ok, %{worker: worker}} = Pyre.info(pyre, id)
+    kill_interpreter(pyre, worker)
+    await_gate(folder, "pay", 2)
+    :ok = Pyre.answer(pyre, escalation, "approve", by: "ada")
+    assert [[_message, "approve", "ada", "answered", "paid 9"]] = decided(pyre, id, 1)
+    assert gate(folder, "lookup") == ["1"]
   end
 
   test "a handler that waits: the interpreter is killed, the message is run again and finds its question",

@@ -215,6 +215,17 @@ defmodule Pyre.Integration.EscalationsTest do
       assert answers == ["approve", "reject"]
     end
 
+    test "is refused where a thousand are open, and rolls its handler back", %{pyre: pyre, id: id} do
+      for _n <- 1..1_000, do: {:ok, _nil} = Pyre.call(pyre, id, :file_briefly)
+      assert {:error, %Error{kind: :overloaded} = error} = Pyre.call(pyre, id, :file, %{amount: 1})
+      assert error.message =~ "has 1000 open escalations"
+      assert {:error, %{message: message}} = Pyre.call(pyre, id, :insist)
+      assert message =~ "has 1000 open escalations"
+      [%{id: escalation} | _others] = Pyre.inbox(pyre)
+      :ok = Pyre.dismiss(pyre, escalation, by: "ada")
+      assert {:ok, 1} = Pyre.call(pyre, id, :file, %{amount: 1})
+    end
+
     test "may be asked by on_start, and is not asked anew by each incarnation", %{pyre: pyre} do
       eager = start_agent!(pyre, "EagerClerk", id: "e")
       [%{id: escalation}] = open(pyre)

@@ -15,6 +15,7 @@ defmodule Pyre.Agent.Escalations do
 
   @fields ["question", "options", "data", "assignee", "default"]
   @no_data <<0xC0>>
+  @most_open 1_000
 
   @doc "Asks for a handler that waits: the answer, or the escalation that will have it."
   @spec ask(Pyre.Agent.t(), Mailbox.key() | tuple(), binary(), binary(), non_neg_integer()) ::
@@ -28,12 +29,28 @@ defmodule Pyre.Agent.Escalations do
   end
 
   def ask(%{instance: instance} = state, key, place, body, timeout_ms) do
-    with {:ok, escalation, due_ms} <- read(state, key, place, nil, body, timeout_ms) do
+    with {:ok, escalation, due_ms} <- read(state, key, place, nil, body, timeout_ms),
+         :ok <- room(state, 1) do
       case Table.open(instance, escalation, due_ms) do
         {:open, id} -> {:open, id}
         {:decided, id, decision} -> {:done, decided(id, decision)}
       end
     end
+  end
+
+  # A message that is run again may find its own, but where there are so many it doesn't matter.
+  defp room(%{instance: instance, handle: handle, id: id}, count) do
+    open = Table.count(instance, handle)
+
+    if open + count <= @most_open,
+      do: :ok,
+      else:
+        {:error,
+         Error.new(
+           :overloaded,
+           "the agent #{inspect(id)} has #{open} open escalations, and may have #{@most_open}: answer or dismiss some",
+           %{count: open, limit: @most_open}
+         )}
   end
 
   @doc "The decision that a handler waits for, as a body."
@@ -71,19 +88,34 @@ defmodule Pyre.Agent.Escalations do
 
   Called before the commit: who is killed in between has the message run again, which finds what is open by its place.
   """
-  @spec open(Pyre.Agent.t(), map(), [term()]) :: [term()]
-  def open(_state, _message, []), do: []
+  @spec open(Pyre.Agent.t(), map(), [term()]) :: {:ok, [term()]} | {:error, Error.t()}
+  def open(_state, _message, []), do: {:ok, []}
 
-  def open(state, %{key: key}, effects) do
-    Enum.reject(effects, fn
-      {Wire.effect_escalate(), place, then, body, timeout_ms}
-      when is_binary(place) and is_binary(then) and is_binary(body) and is_integer(timeout_ms) ->
-        with {:ok, escalation, due_ms} <- read(state, key, place, :binary.copy(then), body, timeout_ms),
-             do: Table.open(state.instance, escalation, due_ms) != nil,
-             else: (_not_understood -> false)
+  def open(state, message, effects) do
+    case Enum.split_with(effects, &escalation?/1) do
+      {[], others} ->
+        {:ok, others}
 
-      _another ->
-        false
+      {mine, others} ->
+        with :ok <- room(state, length(mine)), do: {:ok, open_all(state, message, mine) ++ others}
+    end
+  end
+
+  defp escalation?({Wire.effect_escalate(), place, then, body, timeout_ms})
+       when is_binary(place) and is_binary(then) and is_binary(body) and is_integer(timeout_ms),
+       do: true
+
+  defp escalation?(_effect), do: false
+
+  # What nobody understands stays an effect, and is complained of as such.
+  defp open_all(state, %{key: key}, effects) do
+    Enum.reject(effects, fn {_escalate, place, then, body, timeout_ms} ->
+      with {:ok, escalation, due_ms} <- read(state, key, place, :binary.copy(then), body, timeout_ms) do
+        _open = Table.open(state.instance, escalation, due_ms)
+        true
+      else
+        {:error, _not_understood} -> false
+      end
     end)
   end
 

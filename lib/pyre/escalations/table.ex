@@ -19,8 +19,6 @@ defmodule Pyre.Escalations.Table do
   # How many are kept of those that are over.
   @most_over 1_000
 
-  @told 4
-
   @type id :: pos_integer()
   @type kind :: :question | :failure
   @type outcome :: :answered | :dismissed | :expired | :closed
@@ -184,11 +182,13 @@ defmodule Pyre.Escalations.Table do
   def forget_due(instance, due_ms, id), do: :ets.delete(instance.escalations, {:due, due_ms, id})
 
   @doc "Takes note of the place in the mailbox that a continuation gets."
-  @spec put(Instance.t(), id(), Mailbox.key()) :: boolean()
+  @spec put(Instance.t(), id(), Mailbox.key()) :: :ok
+  # Nobody else writes the row of a decided one that is still to be told.
   def put(%{escalations: table} = instance, id, key) do
-    :ets.insert(table, {{:message, key, :decision}, id})
+    {_id, :decided, decision, _told, escalation} = get(instance, id)
+    row = {{:one, id}, :decided, decision, {:put, key}, escalation}
+    :ets.insert(table, [row, {{:message, key, :decision}, id}])
     Instance.add_escalating(instance, 1)
-    :ets.update_element(table, {:one, id}, {@told, {:put, key}})
   end
 
   @doc "A failed message that is run again by a person's decision may fail anew, and then be another escalation."
