@@ -180,25 +180,23 @@ defmodule Pyre.Agent.Escalations do
           "error" => Error.to_body(error)
         })
 
-      base = base(state, key, :failure, :failure)
+      escalation = %{
+        base(state, key, :failure, :failure)
+        | question: failure(state, message) <> Exception.message(error),
+          options: Escalations.failure_options(),
+          data: data
+      }
 
-      question =
-        "#{state.class}.#{message.handler} of #{inspect(state.id)} failed #{times(message.attempt)}: "
-
-      question = question <> Exception.message(error)
-
-      Table.open(
-        instance,
-        %{base | question: question, options: Escalations.failure_options(), data: data},
-        nil
-      )
-
+      _open = Table.open(instance, escalation, nil)
       Mailbox.reply(message.reply_to, 1, body)
       Retries.park(instance, key)
     end
   end
 
   def failed(_state, _message, _body), do: false
+
+  defp failure(state, message),
+    do: "#{state.class}.#{message.handler} of #{inspect(state.id)} failed #{times(message.attempt)}: "
 
   defp times(1), do: "once"
   defp times(count), do: "#{count} times"

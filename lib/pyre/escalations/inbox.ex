@@ -31,6 +31,7 @@ defmodule Pyre.Escalations.Inbox do
   defp checked_pair!({:status, status}) when status in @statuses, do: {:status, status}
   defp checked_pair!(other), do: refuse!(other)
 
+  @spec refuse!(term()) :: no_return()
   defp refuse!(other) do
     raise ArgumentError,
           "expected the filter to hold agent: an id, class: a class, assignee: a text or nil, or status: one of " <>
