@@ -38,6 +38,7 @@ defmodule Pyre.Agent do
   }
 
   alias Pyre.{Address, Classes, Error, Instance, Mailbox, Pause, Telemetry, Timers, Worker}
+  alias Pyre.Escalations.Table
   alias Pyre.Group.Member
   alias Pyre.Wire.Body
   alias Pyre.Worker.Pool
@@ -718,7 +719,7 @@ defmodule Pyre.Agent do
     {mine, beside} = Enum.split_with(state.beside, &(&1.key == key))
     for message <- mine, do: interrupted_beside(state, message, begun?, error)
     state = %{state | beside: beside, active?: false}
-    if mine != [], do: suspect(charge, state)
+    if Enum.any?(mine, &(not Table.awaiting?(state.instance, &1.key))), do: suspect(charge, state)
     next_if_idle(state)
   end
 
@@ -737,8 +738,9 @@ defmodule Pyre.Agent do
     if verdict == :park, do: park(state, evidence), else: go_on(state, message)
   end
 
+  # Who waits for a person ran nothing; and would wait on probation, where others then wait for it.
   defp charged(state, charge, message, begun?, error) do
-    suspect(charge, state)
+    unless Table.awaiting?(state.instance, message.key), do: suspect(charge, state)
     interrupted(state, message, begun?, error)
   end
 

@@ -174,6 +174,19 @@ defmodule Pyre.Faults.EscalationsTest do
     assert Pyre.inbox(pyre) == []
   end
 
+  test "who waits for a person is no suspect when a neighbour crashes the interpreter", %{folder: folder} do
+    pyre = start_pyre!(agents: [fixture("agents"), fixture("agents/misbehaving")])
+    id = start_agent!(pyre, "Clerk")
+    bad = start_agent!(pyre, "Segfault", max_restarts: 10)
+    :ok = Pyre.cast(pyre, id, :pay, %{folder: folder})
+    [%{id: escalation}] = open(pyre)
+    assert {:error, %{kind: :worker_down}} = Pyre.call(pyre, bad, :in_thread)
+    assert await_gate(folder, "pay", 2) == ["1", "1"]
+    assert {:ok, %{quarantine: %{suspect: false, strikes: 0}}} = Pyre.info(pyre, id)
+    :ok = Pyre.answer(pyre, escalation, "approve", by: "ada")
+    assert [[_message, "approve", "ada", "answered", "paid 9"]] = decided(pyre, id, 1)
+  end
+
   test "a call that waits outlives its interpreter, and its caller gets the reply", context do
     %{pyre: pyre, id: id, folder: folder} = context
     call = Task.async(fn -> Pyre.call(pyre, id, :pay, %{folder: folder}, timeout: 20_000) end)

@@ -119,8 +119,9 @@ defmodule Pyre.Agent.Escalations do
     end)
   end
 
-  defp read(state, key, place, then, body, timeout_ms) when timeout_ms >= 0 do
-    with {:ok, %{} = told} <- MsgPack.decode(body),
+  defp read(state, key, place, then, body, timeout_ms) do
+    with true <- is_integer(timeout_ms) and timeout_ms >= 0,
+         {:ok, %{} = told} <- MsgPack.decode(body),
          %{"question" => question, "options" => options, "data" => data} <- Map.take(told, @fields),
          true <- is_binary(question) and is_binary(data) and (options == nil or texts?(options)),
          true <- Enum.all?([told["assignee"], told["default"]], &(is_nil(&1) or is_binary(&1))) do
@@ -173,18 +174,11 @@ defmodule Pyre.Agent.Escalations do
     else
       error = Body.to_error(body)
 
-      {:ok, data} =
-        MsgPack.encode(%{
-          "handler" => message.handler,
-          "attempts" => message.attempt,
-          "error" => Error.to_body(error)
-        })
-
       escalation = %{
         base(state, key, :failure, :failure)
         | question: failure(state, message) <> Exception.message(error),
           options: Escalations.failure_options(),
-          data: data
+          data: failure_data(message, error)
       }
 
       _open = Table.open(instance, escalation, nil)
@@ -197,6 +191,17 @@ defmodule Pyre.Agent.Escalations do
 
   defp failure(state, message),
     do: "#{state.class}.#{message.handler} of #{inspect(state.id)} failed #{times(message.attempt)}: "
+
+  # What a handler raised may hold as much as a body may.
+  defp failure_data(message, error) do
+    known = %{"handler" => message.handler, "attempts" => message.attempt}
+
+    with {:error, _too_large} <- MsgPack.encode(Map.put(known, "error", Error.to_body(error))) do
+      error = Error.new(:too_large, "its error is too large")
+      MsgPack.encode(Map.put(known, "error", Error.to_body(error)))
+    end
+    |> elem(1)
+  end
 
   defp times(1), do: "once"
   defp times(count), do: "#{count} times"
