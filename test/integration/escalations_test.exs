@@ -171,6 +171,19 @@ defmodule Pyre.Integration.EscalationsTest do
       assert [[_message, ^escalation, _question, "approve" | _rest]] = decided(pyre, id, 1)
     end
 
+    test "waits for a place where the mailbox is full", %{pyre: pyre} do
+      id = start_agent!(pyre, "Clerk", id: "d", max_mailbox: 2)
+      {:ok, 1} = Pyre.call(pyre, id, :file, %{amount: 7})
+      [%{id: escalation}] = Pyre.inbox(pyre, agent: id)
+      :ok = Pyre.pause(pyre, {:agent, id})
+      for _n <- 1..2, do: :ok = Pyre.cast(pyre, id, :ping)
+      {:error, %Error{kind: :overloaded}} = Pyre.cast(pyre, id, :ping)
+      assert :ok = Pyre.answer(pyre, escalation, "approve", by: "ada")
+      assert {:ok, %{mailbox: 2}} = Pyre.info(pyre, id)
+      :ok = Pyre.resume(pyre, {:agent, id})
+      assert [[_message, ^escalation, _question, "approve" | _rest]] = decided(pyre, id, 1)
+    end
+
     test "is nobody's once the agent is stopped", %{pyre: pyre, id: id, escalation: escalation} do
       :ok = Pyre.stop_agent(pyre, id)
       assert Pyre.inbox(pyre) == []
