@@ -31,7 +31,7 @@ defmodule Pyre do
   """
 
   alias Pyre.Agent.{Client, Commits, Quarantine, Restarting, Restarts, Starter, Stopping, Streaming}
-  alias Pyre.{Address, Classes, DeadLetters, Drain, Group, Health, History, Instance, Mailbox}
+  alias Pyre.{Address, Classes, DeadLetters, Drain, Escalations, Group, Health, History, Instance, Mailbox}
   alias Pyre.{Monitors, Options, Pause, Telemetry, Timers, Trace, Worker}
   alias Pyre.Wire.{Body, MsgPack}
   alias Pyre.Worker.Pool
@@ -592,7 +592,7 @@ defmodule Pyre do
 
       [%{id: 7, agent: "visits", handler: "add", reason: :failed}] = Pyre.dead_letters(MyApp.Pyre, agent: "visits")
 
-  Each is a map with `id`, `agent`, `class`, `kind` (`:cast`, `:timer`, `:on_down`), `handler`, `args`, `reason`, `error`, `attempts`
+  Each is a map with `id`, `agent`, `class`, `kind` (`:cast`, `:timer`, `:on_down`, `:decision`), `handler`, `args`, `reason`, `error`, `attempts`
   and `at`. The reasons:
 
     * `:failed` - its handler raised. It is never run again by itself
@@ -647,6 +647,7 @@ defmodule Pyre do
     * `:restarted` - not after a crash; `reason` is `:requested` or `:supervisor` (its group's strategy)
     * `:terminated`, `:parked` - for good, until somebody restarts or unparks it; `message` tells why
     * `:struck` - it hurt its `worker`: `handler`, `message_id`, `message`; `verdict` is `:probation` or `:park`
+    * `:escalation_opened` - `escalation`, `kind`, `question`, `assignee`; `:escalation_decided` - the same, and `outcome`, `answer`, `by`
     * `:unparked`, `:paused`, `:resumed` (pauses of this very agent), `:state_put` (with its `message_id` and the `revision`)
 
   The last messages that ended well are kept, and as many other entries: `:history` of each, an option of the instance. They survive
@@ -693,6 +694,53 @@ defmodule Pyre do
   end
 
   @doc """
+  What agents ask people (`ctx.escalate`), the oldest first: an inbox of exceptions.
+
+      [%{id: 7, agent: "desk", question: "Refund 900 EUR?", options: ["approve", "reject"]}] =
+        Pyre.inbox(MyApp.Pyre, assignee: "ada")
+
+  Each is a map with `id`, `status` (`:open` or `:decided`), `kind`, `agent`, `class`, `question`, `options` (nil: any text), `data`,
+  `assignee`, `default`, `then`, `since` and `expires`; a decided one also has
+
+    * `outcome` - `:answered`, `:dismissed`, `:expired`, or `:closed`: the agent was stopped, or the message that waited has ended
+    * `answer`, `by`, `at` - what, who and when
+
+  The kind is `:question`, or `:failure` for a message that used its attempts up (`Retry(on_exhausted="escalate")`): `"retry"` runs it
+  again, with all its attempts; `"discard"` and a dismissal make it a dead letter.
+
+  The filter takes `:agent`, `:class`, `:assignee` and `:status` (`:open`, the default, `:decided` or `:all`). Of the decided ones
+  the last 1,000 that nobody needs any more are kept.
+  """
+  @doc since: "0.1.0"
+  @spec inbox(instance(), keyword()) :: [map()]
+  def inbox(instance, filter \\ []), do: instance |> Instance.fetch!() |> Escalations.Inbox.list(filter)
+
+  @doc """
+  Answers an escalation, once. Where there are options, with one of them; else with any text.
+
+      :ok = Pyre.answer(MyApp.Pyre, 7, "approve", by: "ada")
+
+  `:by` says who decides; it is kept, and told the agent. Errors: `:invalid_args` for an answer that is no option, `:not_found` for an
+  escalation that is not open any more; its message and `details` (`by`, `answer`, `outcome`, `at`) say what became of it.
+  """
+  @doc since: "0.1.0"
+  @spec answer(instance(), pos_integer(), String.t(), keyword()) :: :ok | {:error, error()}
+  def answer(instance, escalation, answer, opts),
+    do: instance |> Instance.fetch!() |> Escalations.answer(escalation, answer, opts)
+
+  @doc """
+  Takes an escalation out of the inbox without an answer: the agent is told so.
+
+      :ok = Pyre.dismiss(MyApp.Pyre, 7, by: "ada")
+
+  A handler that waits gets an exception (`pyre.errors.Unanswered`), a continuation the outcome `"dismissed"` and no answer.
+  """
+  @doc since: "0.1.0"
+  @spec dismiss(instance(), pos_integer(), keyword()) :: :ok | {:error, error()}
+  def dismiss(instance, escalation, opts),
+    do: instance |> Instance.fetch!() |> Escalations.dismiss(escalation, opts)
+
+  @doc """
   What the instance is doing: workers, agents by status, classes, import problems, counters.
 
       %{agents: %{running: 12}, counters: %{calls: 801}} = Pyre.info(MyApp.Pyre)
@@ -713,6 +761,7 @@ defmodule Pyre do
       messages_waiting: :ets.info(instance.mailbox, :size),
       dead_letters: :ets.info(instance.dead_letters, :size),
       paused: Pause.list(instance),
+      escalations: Escalations.Table.count(instance),
       counters: Instance.counters(instance)
     }
   end
@@ -746,6 +795,7 @@ defmodule Pyre do
          restart: restart,
          group: Group.Table.parent(instance, {:agent, id}),
          timers: Timers.count(instance, agent.handle),
+         escalations: Escalations.Table.count(instance, agent.handle),
          quarantine: Quarantine.fetch(instance, agent.handle),
          progress: History.last_progress(instance, agent.handle),
          meta: Keyword.get(opts, :meta, %{})

@@ -27,6 +27,7 @@ defmodule Pyre.Agent do
     Commits,
     Delivery,
     Ending,
+    Escalations,
     Placement,
     Progress,
     Quarantine,
@@ -39,6 +40,7 @@ defmodule Pyre.Agent do
   }
 
   alias Pyre.{Address, Classes, Error, History, Instance, Mailbox, Pause, Telemetry, Timers, Worker}
+  alias Pyre.Escalations.Table
   alias Pyre.Group.Member
   alias Pyre.Wire.Body
   alias Pyre.Worker.Pool
@@ -326,6 +328,7 @@ defmodule Pyre.Agent do
 
   defp handle({:answer, token, status, body}, state), do: Requests.answered(state, token, status, body)
   defp handle({:request_timeout, token}, state), do: Requests.timed_out(state, token)
+  defp handle({:decided, escalation}, state), do: Requests.decided(state, escalation)
 
   defp handle({:cancel, key}, state) do
     if Enum.any?(state.beside, &(&1.key == key)),
@@ -663,14 +666,10 @@ defmodule Pyre.Agent do
     do: Ending.stopped(state)
 
   defp finished(Wire.status_done(), message, {body, new_state, effects}, state) do
-    _revision =
-      is_binary(new_state) && Commits.put(state.instance, state.handle, new_state, message.key, body)
-
-    Enum.each(effects, &take_effect(&1, state))
-    # First, so that whoever has the answer finds it there.
-    History.done(state.instance, state.handle, message, body)
-    Mailbox.reply(message.reply_to, 0, body)
-    ended(message, state)
+    case Escalations.open(state, message, effects) do
+      {:ok, effects} -> committed(message, {body, new_state, effects}, state)
+      {:error, error} -> finished(Wire.status_rejected(), message, {Body.error(error), [], []}, state)
+    end
   end
 
   defp finished(Wire.status_refused(), message, {body, _new_state, _effects}, state) do
@@ -717,6 +716,17 @@ defmodule Pyre.Agent do
 
   defp note(state, message, outcome, error),
     do: History.ended(state.instance, state.handle, message, outcome, Body.to_error(error))
+
+  defp committed(message, {body, new_state, effects}, state) do
+    _revision =
+      is_binary(new_state) && Commits.put(state.instance, state.handle, new_state, message.key, body)
+
+    Enum.each(effects, &take_effect(&1, state))
+    # First, so that whoever has the answer finds it there.
+    History.done(state.instance, state.handle, message, body)
+    Mailbox.reply(message.reply_to, 0, body)
+    ended(message, state)
+  end
 
   defp answer_error(%{reply_to: nil} = message, body, state),
     do: Ending.dropped(state, message, Body.to_error(body))
@@ -796,7 +806,7 @@ defmodule Pyre.Agent do
     {mine, beside} = Enum.split_with(state.beside, &(&1.key == key))
     for message <- mine, do: interrupted_beside(state, message, begun?, error)
     state = %{state | beside: beside, active?: false}
-    if mine != [], do: suspect(charge, state)
+    if Enum.any?(mine, &(not Table.awaiting?(state.instance, &1.key))), do: suspect(charge, state)
     next_if_idle(state)
   end
 
@@ -815,8 +825,9 @@ defmodule Pyre.Agent do
     if verdict == :park, do: park(state, evidence), else: go_on(state, message)
   end
 
+  # Who waits for a person ran nothing; and would wait on probation, where others then wait for it.
   defp charged(state, charge, message, begun?, error) do
-    suspect(charge, state)
+    unless Table.awaiting?(state.instance, message.key), do: suspect(charge, state)
     interrupted(state, message, begun?, error)
   end
 

@@ -2,7 +2,8 @@ defmodule Pyre.State do
   @moduledoc false
 
   # Owns the tables of an instance and does nothing else, so that it has no reason to die: addresses, mailboxes,
-  # committed states, restart budgets, groups, timers, dead letters, monitors, pauses, quarantine, steps, histories. Every other process of
+  # committed states, restart budgets, groups, timers, dead letters, monitors, pauses, quarantine, steps, histories,
+  # escalations. Every other process of
   # the tree can be lost and rebuilds itself from here. It is the first child and the last to stop.
 
   use GenServer
@@ -93,6 +94,7 @@ defmodule Pyre.State do
       steps: table(:pyre_steps, :ordered_set),
       history: table(:pyre_history, :set, false),
       traces: table(:pyre_traces, :bag),
+      escalations: table(:pyre_escalations, :ordered_set),
       counters: Instance.new_counters(),
       load: Pyre.Worker.Pool.new_load(config),
       flags: Instance.new_flags(),

@@ -14,7 +14,11 @@ defmodule Pyre.Telemetry do
     {[:agent, :progress], "a message told how far it is, about twenty times a second at most", "`count`",
      "`name`, `id`, `class`, `handler`, `message_id`, `attempt`, `fraction`, `text`"},
     {[:dead_letter], "a message without a caller was given up", "`count`",
-     "`name`, `id`, `class`, `handler`, `reason`"}
+     "`name`, `id`, `class`, `handler`, `reason`"},
+    {[:escalation, :opened], "an agent asks a person", "`count`",
+     "`name`, `id`, `class`, `escalation`, `kind`, `question`, `assignee`"},
+    {[:escalation, :decided], "a person decided, or nobody can any more", "`count`",
+     "the same, and `outcome`, `answer`, `by`"}
   ]
 
   @moduledoc """

@@ -70,11 +70,14 @@ defmodule Pyre.Wire do
     verb_step: 9,
     verb_timers: 10,
     verb_stream: 11,
+    verb_escalate: 19,
 
     # what rides with a commit
     effect_timer: 1,
     effect_cancel_timer: 2,
     effect_schedule: 3,
+    effect_escalate: 6,
+    effect_failure: 7,
 
     # how the interpreter ended
     exit_closed: 0,

@@ -18,6 +18,7 @@ defmodule Pyre.House.LayersTest do
     Pyre.Agent.Restarts,
     Pyre.Classes,
     Pyre.DeadLetters,
+    Pyre.Escalations.Table,
     Pyre.Group.Table,
     Pyre.History,
     Pyre.History.Ring,

@@ -59,6 +59,11 @@ defmodule Pyre.GoldenFrames do
                 "check", <<0x80>>}
              ]}
           ],
+          done_escalate: [
+            {65, 70_001, 0, <<0xC0>>, [], [{6, "1:Refund?", "decided", <<0x80>>, 3_600_000}]}
+          ],
+          done_failure: [{65, 70_001, 7, <<0x80>>, [], [{7}]}],
+          request_escalate: [{66, 70_001, 18, 19, "", "1:Refund?", <<0x80>>, 3_600_000}],
           request: [{66, 70_001, 17, 1, "desk", "report", <<0x80>>, 5_000}],
           dropped: [{67, 70_000, 2}],
           stream: [

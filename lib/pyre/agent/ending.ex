@@ -8,7 +8,8 @@ defmodule Pyre.Agent.Ending do
 
   alias Pyre.Agent.{Commits, Quarantine, Restarts, Waits}
   alias Pyre.Group.Member
-  alias Pyre.{Address, Classes, DeadLetters, Error, History, Instance, Mailbox, Monitors, PythonError}
+  alias Pyre.{Address, Classes, DeadLetters, Error, Escalations, History, Instance, Mailbox}
+  alias Pyre.{Monitors, PythonError}
   alias Pyre.{Pause, Telemetry, Timers, Worker}
   alias Pyre.Worker.Pool
 
@@ -159,6 +160,11 @@ defmodule Pyre.Agent.Ending do
         Mailbox.delete(instance, state.id, message)
         Mailbox.reply(message.reply_to, 1, error)
 
+      # It may wait for days, over many an interpreter's end, and is no culprit.
+      Escalations.Table.awaiting?(instance, message.key) ->
+        Instance.count(instance, :resent)
+        Mailbox.unclaim(instance, message.key, message.attempt)
+
       message.attempt < instance.config.max_attempts ->
         Instance.count(instance, :resent)
         Mailbox.unclaim(instance, message.key, message.attempt + 1)
@@ -171,7 +177,12 @@ defmodule Pyre.Agent.Ending do
   # Its first chunks have been read.
   defp rerun?(_state, %{kind: :stream}), do: false
   defp rerun?(_state, %{kind: kind}) when kind != :call, do: true
-  defp rerun?(state, message), do: Classes.idempotent?(state.instance, state.class, message.handler)
+
+  # Who waits for a person can only do so as long as the handler may be run again.
+  defp rerun?(%{instance: instance} = state, message) do
+    Classes.idempotent?(instance, state.class, message.handler) or
+      Escalations.Table.asked?(instance, message.key)
+  end
 
   @doc "The message that hurt its worker: nobody runs it again."
   @spec culprit(Pyre.Agent.t(), map(), Error.t()) :: :ok
@@ -309,6 +320,7 @@ defmodule Pyre.Agent.Ending do
     give_up_rest(instance, id, handle)
     if keep == :keep, do: Commits.keep(instance, handle, id)
     Timers.delete(instance, handle)
+    Escalations.Table.close_all(instance, handle)
     Monitors.forget(instance, handle)
     Member.forget(instance, id)
     Commits.delete(instance, handle)

@@ -6,7 +6,7 @@ defmodule Pyre.Agent.Requests do
 
   require Pyre.Wire, as: Wire
 
-  alias Pyre.Agent.{Commits, Retries, Spawning, Starter, Steps, Stopping, Waits}
+  alias Pyre.Agent.{Commits, Escalations, Retries, Spawning, Starter, Steps, Stopping, Waits}
   alias Pyre.{Classes, Error, Group, Instance, Mailbox, Monitors, Timers, Worker}
   alias Pyre.Wire.{Body, MsgPack}
 
@@ -118,6 +118,23 @@ defmodule Pyre.Agent.Requests do
     state
   end
 
+  def make(state, key, origin, {Wire.verb_escalate(), _target, place, body, timeout_ms}) do
+    case Escalations.ask(state, key, place, body, timeout_ms) do
+      {:open, id} ->
+        # Nobody is waited for whose answer could depend on this agent.
+        request = %{origin: origin, message: key, target: [], timer: nil, escalation: id}
+        remember(state, Instance.unique(state.instance), request)
+
+      {:done, answer} ->
+        answer(origin, 0, answer)
+        state
+
+      {:error, error} ->
+        answer(origin, 1, error)
+        state
+    end
+  end
+
   def make(state, _key, origin, {Wire.verb_timers(), _target, _name, _body, _timeout_ms}) do
     {:ok, body} = state.instance |> Timers.list(state.handle) |> MsgPack.encode()
     answer(origin, 0, body)
@@ -162,6 +179,17 @@ defmodule Pyre.Agent.Requests do
         forget(state, token, request)
         answer(request.origin, status, body)
         %{state | requests: requests}
+    end
+  end
+
+  @doc "A person has decided what a handler waits for."
+  @spec decided(Pyre.Agent.t(), pos_integer()) :: Pyre.Agent.t()
+  def decided(state, id) do
+    with {:ok, body} <- Escalations.fetch(state.instance, id) do
+      tokens = for {token, %{escalation: ^id}} <- state.requests, do: token
+      Enum.reduce(tokens, state, &answered(&2, &1, 0, body))
+    else
+      :error -> state
     end
   end
 

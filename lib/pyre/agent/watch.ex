@@ -4,7 +4,7 @@ defmodule Pyre.Agent.Watch do
   # Watches the running message, and cancels it: its caller gave up or died, or it runs past its deadline or the limit.
   # Runs in the agent's process. Only messages that run long are watched, so that the short ones don't pay for it.
 
-  alias Pyre.Agent.{Ending, Requests, Retries}
+  alias Pyre.Agent.{Ending, Escalations, Requests, Retries}
   alias Pyre.{Error, History, Instance, Mailbox, Worker}
   alias Pyre.Worker.Isolation
 
@@ -50,10 +50,14 @@ defmodule Pyre.Agent.Watch do
   end
 
   def look(%{running: message} = state) do
-    message = message |> Map.put_new(:since, Instance.now_ms() - @look_ms) |> begin()
+    message = message |> Map.put_new(:since, Instance.now_ms() - @look_ms) |> excuse(state) |> begin()
     state = watch_caller(message, %{state | running: message})
     if overdue?(message, state.instance.config), do: cancel(state, :timeout), else: state
   end
+
+  # What a person takes is not the handler's time: the limit counts from the answer on.
+  defp excuse(message, state),
+    do: if(Escalations.waits?(state, message.key), do: %{message | since: Instance.now_ms()}, else: message)
 
   defp watch_caller(%{reply_to: {:caller, _ref, _alias, pid}}, %{watch: nil} = state),
     do: %{state | watch: Process.monitor(pid)}

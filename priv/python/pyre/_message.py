@@ -262,10 +262,12 @@ class Message:
         """Tell which failures are worth another attempt."""
         return self.spec.options.retry
 
-    def _next_attempt(self, exc: BaseException) -> tuple[int, int] | None:
+    def _next_attempt(self, exc: BaseException) -> tuple[int, ...] | None:
         retry = self.retry()
-        if retry is None or not retry.wants(exc, self.attempt, self.raises()):
+        if retry is None:
             return None
+        if not retry.wants(exc, self.attempt, self.raises()):
+            return (_wire.EFFECT_FAILURE,) if retry.escalates(exc, self.attempt, self.raises()) else None
         return math.ceil(retry.delay(self.attempt) * 1000), int(retry.hold)
 
     def _finish(self, status: int, body: bytes, state: Any = (), effects: Any = ()) -> None:  # noqa: ANN401
@@ -429,6 +431,19 @@ class Message:
         if name in steps:
             raise ValueError(f"step {name!r} was run in this attempt already: give each its own key=")
         steps.add(name)
+
+    def take_name(self, name: str) -> bool:
+        """Take a name that nothing else of this attempt has; False where something has it."""
+        names = self._more().steps
+        if name in names:
+            return False
+        names.add(name)
+        return True
+
+    def add_escalation(self, effect: tuple[Any, ...]) -> None:
+        """Ask a person, with the commit."""
+        self._must_be_writing("ask with then=")
+        self._more().effects.append(effect)
 
     def leave_step(self, name: str) -> None:
         """Give the name of a step back that came to no result."""

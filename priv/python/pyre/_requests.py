@@ -130,7 +130,7 @@ class Requests:
                 outcome.set_result(read(body))
             else:
                 outcome.set_exception(errors.from_body(_body.unpack(body)))
-        except errors.DecodeError as exc:
+        except (errors.DecodeError, errors.Unanswered) as exc:
             outcome.set_exception(exc)
 
     def _send(

@@ -9,6 +9,8 @@ from typing import Final
 
 __all__ = [
     "EFFECT_CANCEL_TIMER",
+    "EFFECT_ESCALATE",
+    "EFFECT_FAILURE",
     "EFFECT_SCHEDULE",
     "EFFECT_TIMER",
     "EXIT_BUG",
@@ -63,6 +65,7 @@ __all__ = [
     "VERB_CAST",
     "VERB_COMMIT",
     "VERB_DEMONITOR",
+    "VERB_ESCALATE",
     "VERB_GROUP",
     "VERB_MONITOR",
     "VERB_SPAWN",
@@ -133,11 +136,14 @@ VERB_DEMONITOR: Final = 8
 VERB_STEP: Final = 9
 VERB_TIMERS: Final = 10
 VERB_STREAM: Final = 11
+VERB_ESCALATE: Final = 19
 
 # what rides with a commit
 EFFECT_TIMER: Final = 1
 EFFECT_CANCEL_TIMER: Final = 2
 EFFECT_SCHEDULE: Final = 3
+EFFECT_ESCALATE: Final = 6
+EFFECT_FAILURE: Final = 7
 
 # how the interpreter ended
 EXIT_CLOSED: Final = 0

@@ -9,6 +9,7 @@ import structlog
 
 from pyre import _body, _schedule, _wire, errors
 from pyre._convert import pack
+from pyre._escalations import Answer, Question, ask, carry
 from pyre._schedule import Timer
 from pyre._steps import RetriedCall, Step
 from pyre._stream import Inlet
@@ -332,6 +333,65 @@ class Context:
         Of a text 1,000 characters are kept.
         """
         return self._message.progress(fraction, text)
+
+    @overload
+    def escalate(
+        self,
+        question: str,
+        /,
+        *,
+        options: Iterable[str] | None = None,
+        data: Any = None,  # noqa: ANN401
+        assignee: str | None = None,
+        timeout: float | None = None,
+        default: str | None = None,
+        then: None = None,
+        key: str | None = None,
+    ) -> Request[Answer]: ...
+
+    @overload
+    def escalate(
+        self,
+        question: str,
+        /,
+        *,
+        options: Iterable[str] | None = None,
+        data: Any = None,  # noqa: ANN401
+        assignee: str | None = None,
+        timeout: float | None = None,
+        default: str | None = None,
+        then: str,
+        key: str | None = None,
+    ) -> Request[None]: ...
+
+    def escalate(  # noqa: PLR0913  # as many as a question has
+        self,
+        question: str,
+        /,
+        *,
+        options: Iterable[str] | None = None,
+        data: Any = None,
+        assignee: str | None = None,
+        timeout: float | None = None,
+        default: str | None = None,
+        then: str | None = None,
+        key: str | None = None,
+    ) -> Request[Answer] | Request[None]:
+        """Ask a person: one of `options`, or a text. After `timeout` seconds it expires, with `default` as its answer.
+
+        With `then` it rides with the commit, the agent works on, and the answer arrives as a message to that handler,
+        whatever dies meanwhile: with as many of `answer`, `data`, `outcome`, `by`, `at`, `question` and `escalation`
+        (its number) as the handler names. `answer` is None where it expired without a default or was dismissed.
+
+        Without `then`, awaiting it gives the answer (a `str` with `by` and `at`), or raises `errors.Unanswered`. The
+        agent runs nothing else meanwhile. If its interpreter dies, the message is run again from its beginning, calls
+        too, and is given the same answer: code outside of `ctx.step` is then run twice. A caller's deadline still
+        holds; the time that a person takes does not count against `max_runtime`.
+
+        A message that is run again finds what it has asked by the question's text, or by `key` where the text changes.
+        """
+        asked = Question.checked(question, options, data, assignee, timeout, default, key)
+        return ask(self._message, asked) if then is None else carry(self._message, asked, then)
 
     def commit(self) -> Request[None]:
         """Commit the state as it is now, in the middle of a long handler."""

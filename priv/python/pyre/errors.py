@@ -32,6 +32,7 @@
     │   ├── ProtocolError      protocol: a fault of Pyre, to report
     │   ├── InternalError      internal: a fault of Pyre, to report
     │   └── RemoteError        another agent's handler raised
+    ├── Unanswered             nobody answered what was escalated: it expired, or was dismissed
     ├── Reject                 raise it to refuse a message on purpose
     └── ReadOnly               state was assigned where it is read-only
 
@@ -72,6 +73,7 @@ __all__ = [
     "Stopping",
     "Terminated",
     "TooLarge",
+    "Unanswered",
     "UnknownClass",
     "UnknownHandler",
     "WorkerDown",
@@ -347,6 +349,20 @@ class Reject(Exception):
         super().__init__(message)
         self.message = message
         self.data = data
+
+
+class Unanswered(Exception):
+    """Nobody answered what a handler waited for.
+
+    `outcome` is "expired" or "dismissed"; the latter by `by`.
+    """
+
+    def __init__(self, message: str, outcome: str, by: str | None, escalation: int) -> None:
+        """Keep what became of it."""
+        super().__init__(message)
+        self.outcome = outcome
+        self.by = by
+        self.escalation = escalation
 
 
 class ReadOnly(AttributeError):
