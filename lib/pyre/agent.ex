@@ -708,7 +708,7 @@ defmodule Pyre.Agent do
   defp worker_down(key, begun?, error, charge, state) do
     {mine, beside} = Enum.split_with(state.beside, &(&1.key == key))
     for message <- mine, do: interrupted_beside(state, message, begun?, error)
-    state = %{state | beside: beside, active?: false}
+    state = Requests.close(%{state | beside: beside, active?: false}, key)
     if mine != [], do: suspect(charge, state)
     next_if_idle(state)
   end

@@ -28,6 +28,8 @@ defmodule Pyre.Instance do
     :monitors,
     :paused,
     :steps,
+    :tools,
+    :tool_runs,
     :counters,
     :load,
     :flags,
@@ -54,6 +56,8 @@ defmodule Pyre.Instance do
           monitors: :ets.tid(),
           paused: :ets.tid(),
           steps: :ets.tid(),
+          tools: :ets.tid(),
+          tool_runs: :ets.tid(),
           counters: :counters.counters_ref(),
           load: :counters.counters_ref(),
           flags: :atomics.atomics_ref(),
@@ -80,6 +84,8 @@ defmodule Pyre.Instance do
     :strikes,
     :parked,
     :dead_letters_dropped,
+    :tool_runs,
+    :tool_failures,
     :log_lines_dropped
   ]
   @indices @counters |> Enum.with_index(1) |> Map.new()
@@ -103,7 +109,8 @@ defmodule Pyre.Instance do
       config
       | name: config.name || Pyre,
         workers: config.workers || System.schedulers_online(),
-        agents: config.agents |> List.wrap() |> Enum.map(&Path.expand/1)
+        agents: config.agents |> List.wrap() |> Enum.map(&Path.expand/1),
+        tools: Pyre.Tool.Spec.all!(config.tools)
     }
   end
 

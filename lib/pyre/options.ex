@@ -17,6 +17,8 @@ defmodule Pyre.Options do
           | :map
           | :boolean
           | :env
+          | :tools
+          | :schema
           | {:in, [atom()]}
 
   @type schema :: [{atom(), {type(), default :: term(), doc :: String.t()}}]
@@ -31,6 +33,7 @@ defmodule Pyre.Options do
     python:
       {:string_or_nil, nil,
        "the interpreter to start; by default `.venv/bin/python` where it exists, else the first Python ≥ 3.11 on PATH"},
+    tools: {:tools, [], "what the BEAM does for agents, a list of tools; see `Pyre.Tool`"},
     env: {:env, [], "environment variables for the interpreters, a list of `{name, value}`"},
     call_timeout: {:timeout, 5_000, "how long a call waits, in ms, where the call doesn't say"},
     start_timeout: {:pos_integer, 30_000, "how long an interpreter may take to say that it is ready, in ms"},
@@ -96,6 +99,16 @@ defmodule Pyre.Options do
     group: {:string_or_nil, nil, "the group that this one is put into, at its end"}
   ]
 
+  @tool [
+    name: {:string_or_nil, nil, "the name of a module's tool"},
+    description: {:string_or_nil, nil, "what a function's tool does"},
+    schema: {:schema, [], "the arguments of a function's tool"},
+    timeout:
+      {:pos_timeout, 30_000, "how long it may take, in ms, the time that it waits for its turn included"},
+    max_concurrency: {:pos_timeout, 50, "how many of it run at a time"},
+    max_waiting: {:non_neg_integer, 1_000, "how many wait for their turn before `overloaded`"}
+  ]
+
   @restart [timeout: {:timeout, 5_000, "how long to wait for what runs, and for `on_start`, in ms"}]
 
   @call [
@@ -129,7 +142,8 @@ defmodule Pyre.Options do
     stop: @stop,
     monitor: @monitor,
     put_state: @put_state,
-    run: @run
+    run: @run,
+    tool: @tool
   }
 
   @doc "Validates `opts` and fills in the defaults, or raises an `ArgumentError` that names the option."
@@ -200,6 +214,8 @@ defmodule Pyre.Options do
   defp valid?(:boolean, value), do: is_boolean(value)
   defp valid?(:map, value), do: is_map(value) and not is_struct(value)
   defp valid?(:revision, value), do: is_integer(value) and value >= 0
+  defp valid?(:tools, value), do: is_list(value)
+  defp valid?(:schema, value), do: Keyword.keyword?(value)
   defp valid?({:in, values}, value), do: value in values
   defp valid?(:agents, value), do: is_list(value) and Enum.all?(value, &valid?(:start, &1))
   defp valid?(:start, {class, opts}), do: (is_binary(class) or is_atom(class)) and Keyword.keyword?(opts)
@@ -224,6 +240,8 @@ defmodule Pyre.Options do
   defp describe(:boolean), do: "true or false"
   defp describe(:map), do: "a map"
   defp describe(:revision), do: "a revision, a non-negative integer"
+  defp describe(:tools), do: "a list of tools"
+  defp describe(:schema), do: "a keyword list of arguments"
   defp describe({:in, values}), do: "one of #{Enum.map_join(values, ", ", &inspect/1)}"
   defp describe(:agents), do: "a list of {class, options}"
   defp describe(:start), do: "{class, options}"

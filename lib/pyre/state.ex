@@ -2,12 +2,13 @@ defmodule Pyre.State do
   @moduledoc false
 
   # Owns the tables of an instance and does nothing else, so that it has no reason to die: addresses, mailboxes,
-  # committed states, restart budgets, groups, timers, dead letters, monitors, pauses, quarantine, steps. Every other process of
+  # committed states, restart budgets, groups, timers, dead letters, monitors, pauses, quarantine, steps, tools. Every other process of
   # the tree can be lost and rebuilds itself from here. It is the first child and the last to stop.
 
   use GenServer
 
   alias Pyre.{Instance, Patience}
+  alias Pyre.Tool.Table
 
   @directory_mode 0o700
   @remove_attempts 100
@@ -23,6 +24,7 @@ defmodule Pyre.State do
     Process.flag(:trap_exit, true)
     Instance.set_origin()
     instance = build(config)
+    Enum.each(config.tools, &Table.put(instance, &1))
     Instance.publish(instance)
     {:ok, instance}
   end
@@ -66,6 +68,8 @@ defmodule Pyre.State do
       monitors: table(:pyre_monitors, :ordered_set),
       paused: table(:pyre_paused, :ordered_set),
       steps: table(:pyre_steps, :ordered_set),
+      tools: table(:pyre_tools, :set),
+      tool_runs: table(:pyre_tool_runs, :set),
       counters: Instance.new_counters(),
       load: Pyre.Worker.Pool.new_load(config),
       flags: Instance.new_flags(),

@@ -11,6 +11,10 @@ defmodule Pyre.Telemetry do
     {[:agent, :message], "a message ended and was answered", "`count`", "`name`, `class`, `handler`"},
     {[:agent, :failed], "a handler failed, the agent's process ends", "`count`",
      "`name`, `id`, `class`, `error`"},
+    {[:tool, :start], "a tool begins for an agent", "`system_time`",
+     "`name`, `tool`, `id`, `class`, `handler`"},
+    {[:tool, :stop], "it has ended", "`duration` (native units)",
+     "`name`, `tool`, `id`, `class`, `handler`, `result`: `:ok`, `:tool_error`, `:exit`, `:cancelled` or the error's kind"},
     {[:dead_letter], "a message without a caller was given up", "`count`",
      "`name`, `id`, `class`, `handler`, `reason`"}
   ]

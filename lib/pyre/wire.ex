@@ -62,6 +62,8 @@ defmodule Pyre.Wire do
     verb_demonitor: 8,
     verb_step: 9,
     verb_timers: 10,
+    verb_tool: 22,
+    verb_tools: 23,
 
     # what rides with a commit
     effect_timer: 1,

@@ -21,7 +21,9 @@ defmodule Pyre.House.LayersTest do
     Pyre.Group.Table,
     Pyre.Instance,
     Pyre.Mailbox,
-    Pyre.Pause
+    Pyre.Pause,
+    Pyre.Tool.Runs,
+    Pyre.Tool.Table
   ]
   @processes [
     Pyre.Agent,

@@ -6,8 +6,9 @@ defmodule Pyre.Agent.Requests do
 
   require Pyre.Wire, as: Wire
 
-  alias Pyre.Agent.{Commits, Retries, Spawning, Starter, Steps, Stopping, Waits}
+  alias Pyre.Agent.{Commits, Retries, Spawning, Starter, Steps, Stopping, Tools, Waits}
   alias Pyre.{Classes, Error, Group, Instance, Mailbox, Monitors, Timers, Worker}
+  alias Pyre.Tool.Runs
   alias Pyre.Wire.{Body, MsgPack}
 
   @typep origin :: {worker :: pid(), ref :: non_neg_integer()}
@@ -121,6 +122,24 @@ defmodule Pyre.Agent.Requests do
     state
   end
 
+  def make(state, key, origin, {Wire.verb_tool(), _target, name, body, timeout_ms}) do
+    token = Instance.unique(state.instance)
+
+    case Tools.run(state, token, message(state, key), {name, body, timeout_ms}) do
+      :ok ->
+        remember(state, token, %{origin: origin, message: key, target: [], timer: nil, tool: name})
+
+      {:error, error} ->
+        answer(origin, 1, error)
+        state
+    end
+  end
+
+  def make(state, _key, origin, {Wire.verb_tools(), _target, _name, _body, _timeout_ms}) do
+    answer(origin, 0, Tools.list(state.instance))
+    state
+  end
+
   def make(
         %{running: %{key: key} = running} = state,
         key,
@@ -205,7 +224,12 @@ defmodule Pyre.Agent.Requests do
 
   def close(state, key) do
     {mine, others} = Enum.split_with(state.requests, fn {_token, request} -> request.message == key end)
-    for {token, request} <- mine, do: forget(state, token, request)
+
+    for {token, request} <- mine do
+      forget(state, token, request)
+      if is_map_key(request, :tool), do: Runs.give_up(state.instance, token)
+    end
+
     %{state | requests: Map.new(others)}
   end
 
@@ -275,11 +299,13 @@ defmodule Pyre.Agent.Requests do
   defp deadline(state, key, timeout_ms) do
     own = Instance.now_ms() + if(timeout_ms == 0, do: default_timeout(state), else: timeout_ms)
 
-    case Enum.find([state.running | state.beside], &(&1 != nil and &1.key == key)) do
+    case message(state, key) do
       %{deadline: inherited} when inherited > 0 -> min(own, inherited - 1)
       _none -> own
     end
   end
+
+  defp message(state, key), do: Enum.find([state.running | state.beside], &(&1 != nil and &1.key == key))
 
   defp default_timeout(state) do
     case state.instance.config.call_timeout do

@@ -62,6 +62,8 @@ __all__ = [
     "VERB_STEP",
     "VERB_STOP",
     "VERB_TIMERS",
+    "VERB_TOOL",
+    "VERB_TOOLS",
     "VERSION",
 ]
 
@@ -117,6 +119,8 @@ VERB_MONITOR: Final = 7
 VERB_DEMONITOR: Final = 8
 VERB_STEP: Final = 9
 VERB_TIMERS: Final = 10
+VERB_TOOL: Final = 22
+VERB_TOOLS: Final = 23
 
 # what rides with a commit
 EFFECT_TIMER: Final = 1
