@@ -45,7 +45,7 @@ defmodule Pyre.Tool.Schema do
 
     {doc, required} = {opts[:doc], Keyword.get(opts, :required, false)}
 
-    unless (doc == nil or is_binary(doc)) and is_boolean(required),
+    unless (doc == nil or text?(doc)) and is_boolean(required),
       do:
         raise(
           ArgumentError,
@@ -127,9 +127,9 @@ defmodule Pyre.Tool.Schema do
   defp load({:map, schema}, value, path) when is_map(value) and not is_struct(value) do
     names = for {name, _opts} <- schema, do: Atom.to_string(name)
 
-    case Enum.find(Map.keys(value), &(&1 not in names)) do
-      nil -> load_fields(schema, value, path)
-      unknown -> {:error, {below(path, unknown), "#{named(below(path, unknown))} is unknown#{known(names)}"}}
+    case Map.keys(value) -- names do
+      [] -> load_fields(schema, value, path)
+      [unknown | _more] -> {:error, {below(path, unknown), unknown(below(path, unknown), names)}}
     end
   end
 
@@ -159,7 +159,7 @@ defmodule Pyre.Tool.Schema do
   defp load(type, value, path),
     do: if(fits?(type, value), do: {:ok, value}, else: mismatch(path, Map.fetch!(@words, type), value))
 
-  defp fits?(:string, value), do: is_binary(value) and String.valid?(value)
+  defp fits?(:string, value), do: text?(value)
   defp fits?(:integer, value), do: is_integer(value)
   defp fits?(:boolean, value), do: is_boolean(value)
   defp fits?(:map, value), do: is_map(value) and not is_struct(value)
@@ -168,12 +168,8 @@ defmodule Pyre.Tool.Schema do
 
   defp load_fields(schema, given, path) do
     collect(schema, %{}, fn {name, opts}, loaded ->
-      place = below(path, Atom.to_string(name))
-
-      case given do
-        %{^name => _atom_key} -> {:error, {place, "#{named(place)} is no string key"}}
-        _string_keys -> load_field(Map.fetch(given, Atom.to_string(name)), {name, opts}, place, loaded)
-      end
+      name_text = Atom.to_string(name)
+      load_field(Map.fetch(given, name_text), {name, opts}, below(path, name_text), loaded)
     end)
   end
 
@@ -203,6 +199,9 @@ defmodule Pyre.Tool.Schema do
   defp mismatch(path, expected, value),
     do: {:error, {path, "#{named(path)} must be #{expected}, got: #{shown(value)}"}}
 
+  defp unknown(path, []), do: "#{named(path)} is unknown; it takes none"
+  defp unknown(path, names), do: "#{named(path)} is unknown; it takes #{Enum.join(names, ", ")}"
+
   defp named(""), do: "the value"
   defp named(path), do: inspect(path)
 
@@ -210,15 +209,13 @@ defmodule Pyre.Tool.Schema do
   defp below(path, name) when is_binary(name), do: "#{path}.#{name}"
   defp below(path, name), do: below(path, inspect(name, limit: 5))
 
-  defp known([]), do: "; it takes none"
-  defp known(names), do: "; it takes #{Enum.join(names, ", ")}"
-
   defp words({:in, values}), do: "one of #{Enum.map_join(values, ", ", &inspect(wire(&1)))}"
   defp words({:map, _schema}), do: @words.map
   defp words({:list, _type}), do: @words.list
   defp words(:any), do: "anything"
   defp words(type), do: Map.fetch!(@words, type)
 
+  defp text?(value), do: is_binary(value) and String.valid?(value)
   defp name?(value), do: is_atom(value) and value not in [nil, true, false]
 
   # As it comes out of Python: an atom has become a string.

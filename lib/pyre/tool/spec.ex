@@ -104,11 +104,11 @@ defmodule Pyre.Tool.Spec do
           "expected a tool's name to be 1 to #{@max_name_bytes} bytes of UTF-8, got: #{inspect(name, printable_limit: 50)}"
         )
 
-    unless is_binary(description),
+    unless is_binary(description) and String.valid?(description),
       do:
         raise(
           ArgumentError,
-          "expected the description of the tool #{inspect(name)} to be a string, got: #{inspect(description, limit: 5)}"
+          "expected the description of the tool #{inspect(name)} to be text, got: #{inspect(description, limit: 5)}"
         )
 
     Tool.Schema.validate!(schema, "the tool #{inspect(name)}")
