@@ -60,6 +60,8 @@ defmodule Pyre.GoldenFrames do
              ]}
           ],
           request: [{66, 70_001, 17, 1, "desk", "report", <<0x80>>, 5_000}],
+          request_tool: [{66, 70_001, 18, 22, "", "crm.lookup", <<0x81, 0xA2, "id", 3>>, 2_000}],
+          request_tools: [{66, 70_001, 19, 23, "", "", "", 0}],
           dropped: [{67, 70_000, 2}],
           batch: [{65, 1, 0, <<0xC0>>, [], []}, {66, 2, 1, 4, "desk", "", "", 0}, {67, 1, 1}],
           integers: [

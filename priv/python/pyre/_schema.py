@@ -232,7 +232,7 @@ class _Maker:
     def msgspec(self, hint: Any) -> Json:  # noqa: ANN401
         """Take the schema that msgspec makes."""
         msgspec_json: Any = importlib.import_module("msgspec.json")
-        (schema,), definitions = msgspec_json.schema_components((hint,), "#/$defs/{name}")
+        (schema,), definitions = msgspec_json.schema_components((hint,), ref_template="#/$defs/{name}")
         self._definitions.update(definitions)
         made: Json = schema
         return made
