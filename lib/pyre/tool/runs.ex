@@ -45,9 +45,11 @@ defmodule Pyre.Tool.Runs do
   @doc "How many of each tool run, and how many wait."
   @spec counts(Instance.t()) :: %{String.t() => {running :: non_neg_integer(), waiting :: non_neg_integer()}}
   def counts(instance) do
-    Enum.reduce(:ets.tab2list(instance.tool_runs), %{}, fn {_token, _agent, task, request}, counts ->
-      {running, waiting} = Map.get(counts, request.tool, {0, 0})
-      Map.put(counts, request.tool, if(task, do: {running + 1, waiting}, else: {running, waiting + 1}))
+    runs = :ets.select(instance.tool_runs, [{{:_, :_, :"$1", %{tool: :"$2"}}, [], [{{:"$1", :"$2"}}]}])
+
+    Enum.reduce(runs, %{}, fn {task, tool}, counts ->
+      {running, waiting} = Map.get(counts, tool, {0, 0})
+      Map.put(counts, tool, if(task, do: {running + 1, waiting}, else: {running, waiting + 1}))
     end)
   end
 end
