@@ -63,6 +63,20 @@ defmodule Pyre.Faults.ToolsTest do
     assert_free(context)
   end
 
+  test "the interpreter is killed while handlers that run beside another use tools", context do
+    :ok = Pyre.add_tool(context.pyre, door(max_concurrency: 2))
+    args = %{tool: "door", args: %{}}
+    call = fn handler -> Task.async(fn -> Pyre.call(context.pyre, context.id, handler, args) end) end
+    first = call.(:use)
+    {_tool, one} = entered()
+    second = call.(:use_beside)
+    {_tool, two} = entered()
+    context.pyre |> os_pid() |> signal("KILL")
+    for ref <- [one, two], do: assert_receive({:DOWN, ^ref, :process, _pid, :shutdown}, 10_000)
+    for task <- [first, second], do: assert({:error, %Error{kind: :worker_down}} = Task.await(task))
+    assert_free(context)
+  end
+
   test "the interpreter is killed under a cast: the tool runs again with it", context do
     :ok = Pyre.cast(context.pyre, context.id, :use, %{tool: "door", args: %{}})
     {_tool, ref} = entered()

@@ -147,6 +147,24 @@ defmodule Pyre.Integration.ToolsTest do
     assert Task.await(task) == {:ok, 7}
   end
 
+  test "a hook uses it too", context do
+    add(context, {"greet", fn _args, caller -> {:ok, inspect({caller.handler, caller.message})} end})
+    id = start_agent!(context.pyre, "Opener")
+    assert Pyre.call(context.pyre, id, :said) == {:ok, ~s({"on_start", nil})}
+  end
+
+  test "handlers that run beside others use it at the same time", context do
+    add(context, door("gate"))
+    context = Map.put(context, :gate, %{tool: "gate", args: %{}})
+
+    tasks =
+      for _n <- 1..2, do: Task.async(fn -> Pyre.call(context.pyre, context.id, :use_beside, context.gate) end)
+
+    tools = for _n <- 1..2, do: entered("gate")
+    for {tool, _args, _caller} <- tools, do: send(tool, {:leave, 1})
+    assert Task.await_many(tasks) == [{:ok, 1}, {:ok, 1}]
+  end
+
   test "its own time is over: the handler is told, the task ended", context do
     add(context, door("gate", timeout: 50))
     told = Task.async(fn -> fail_at(context, "gate") end)
