@@ -32,7 +32,7 @@ defmodule Pyre do
 
   alias Pyre.Agent.{Client, Commits, Quarantine, Restarting, Restarts, Starter, Stopping, Streaming}
   alias Pyre.{Address, Classes, DeadLetters, Drain, Escalations, Group, Health, History, Instance, Mailbox}
-  alias Pyre.{Monitors, Options, Pause, Telemetry, Timers, Trace, Worker}
+  alias Pyre.{Monitors, Options, Pause, Telemetry, Timers, Tool, Trace, Worker}
   alias Pyre.Wire.{Body, MsgPack}
   alias Pyre.Worker.Pool
 
@@ -154,7 +154,10 @@ defmodule Pyre do
            {:ok, body} <- args |> args!() |> Body.args(),
            :ok <- Starter.ensure(instance, id, opts[:start]) do
         Instance.count(instance, :calls)
-        Client.call(instance, id, :call, handler, body, timeout)
+
+        Tool.Chain.guard(instance, id, handler, fn ->
+          Client.call(instance, id, :call, handler, body, timeout)
+        end)
       end
     end)
   end
@@ -476,6 +479,69 @@ defmodule Pyre do
       Worker.Run.call(instance, {module, function, body}, opts[:timeout] || instance.config.call_timeout)
     end
   end
+
+  @doc """
+  Offers agents a tool, as the option `:tools` does; see `Pyre.Tool`. One with the same name is replaced.
+
+      :ok = Pyre.add_tool(MyApp.Pyre, MyApp.CrmLookup)
+      :ok = Pyre.add_tool(MyApp.Pyre, {"clock", fn _args -> {:ok, DateTime.utc_now()} end, description: "Tells the time."})
+
+  It lasts as long as the instance does. An `ArgumentError` says why something is no tool.
+  """
+  @doc since: "0.1.0"
+  @spec add_tool(instance(), Pyre.Tool.entry()) :: :ok
+  def add_tool(instance, tool) do
+    instance = Instance.fetch!(instance)
+    spec = Tool.Spec.new!(tool)
+    Tool.Table.put(instance, spec)
+    Instance.notify(instance, :tools, {:changed, spec.name})
+  end
+
+  @doc """
+  Offers agents a tool no more. What runs of it runs on; who waits for it gets `:not_found`.
+
+      :ok = Pyre.remove_tool(MyApp.Pyre, "clock")
+  """
+  @doc since: "0.1.0"
+  @spec remove_tool(instance(), String.t()) :: :ok | {:error, error()}
+  def remove_tool(instance, name) do
+    instance = Instance.fetch!(instance)
+    with :ok <- Tool.Table.delete(instance, name), do: Instance.notify(instance, :tools, {:changed, name})
+  end
+
+  @doc """
+  The tools that agents are offered, by name: what each does, its arguments as JSON Schema, and how many of it run and wait.
+
+      [%{name: "crm.lookup", description: "Looks a customer up by number.", schema: %{"type" => "object"}, running: 0, waiting: 0}] =
+        Pyre.tools(MyApp.Pyre)
+  """
+  @doc since: "0.1.0"
+  @spec tools(instance()) :: [map()]
+  def tools(instance) do
+    instance = Instance.fetch!(instance)
+    counts = Tool.Runs.counts(instance)
+
+    for spec <- Tool.Table.all(instance) do
+      {running, waiting} = Map.get(counts, spec.name, {0, 0})
+
+      spec
+      |> Map.take([:name, :description, :timeout, :max_concurrency, :max_waiting])
+      |> Map.merge(%{schema: spec.json, running: running, waiting: waiting})
+    end
+  end
+
+  @doc """
+  The handlers of a class that are marked `@handler(tool=True)`, by name, with their arguments as JSON Schema: as a language model is
+  told of what it may use.
+
+      {:ok, [%{name: "take", description: "Takes pieces out of the stock.", schema: %{"type" => "object"}}]} =
+        Pyre.schema(MyApp.Pyre, "Stock")
+
+  Errors: `:unknown_class`.
+  """
+  @doc since: "0.1.0"
+  @spec schema(instance(), class()) :: {:ok, [map()]} | {:error, error()}
+  def schema(instance, class), do: instance |> Instance.fetch!() |> Classes.tools(Starter.to_name!(class))
 
   @doc """
   The process of an agent, or nil.

@@ -805,7 +805,7 @@ defmodule Pyre.Agent do
   defp worker_down(key, begun?, error, charge, state) do
     {mine, beside} = Enum.split_with(state.beside, &(&1.key == key))
     for message <- mine, do: interrupted_beside(state, message, begun?, error)
-    state = %{state | beside: beside, active?: false}
+    state = Requests.close(%{state | beside: beside, active?: false}, key)
     if Enum.any?(mine, &(not Table.awaiting?(state.instance, &1.key))), do: suspect(charge, state)
     next_if_idle(state)
   end

@@ -31,6 +31,8 @@ defmodule Pyre.Instance do
     :history,
     :traces,
     :escalations,
+    :tools,
+    :tool_runs,
     :counters,
     :load,
     :flags,
@@ -60,6 +62,8 @@ defmodule Pyre.Instance do
           history: :ets.tid(),
           traces: :ets.tid(),
           escalations: :ets.tid(),
+          tools: :ets.tid(),
+          tool_runs: :ets.tid(),
           counters: :counters.counters_ref(),
           load: :counters.counters_ref(),
           flags: :atomics.atomics_ref(),
@@ -86,6 +90,8 @@ defmodule Pyre.Instance do
     :strikes,
     :parked,
     :dead_letters_dropped,
+    :tool_runs,
+    :tool_failures,
     :log_lines_dropped
   ]
   @indices @counters |> Enum.with_index(1) |> Map.new()
@@ -113,7 +119,8 @@ defmodule Pyre.Instance do
       config
       | name: config.name || Pyre,
         workers: config.workers || System.schedulers_online(),
-        agents: config.agents |> List.wrap() |> Enum.map(&Path.expand/1)
+        agents: config.agents |> List.wrap() |> Enum.map(&Path.expand/1),
+        tools: Pyre.Tool.Spec.all!(config.tools)
     }
   end
 

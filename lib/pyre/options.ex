@@ -22,6 +22,8 @@ defmodule Pyre.Options do
           | :map
           | :boolean
           | :env
+          | :tools
+          | :schema
           | {:in, [atom()]}
 
   @type schema :: [{atom(), {type(), default :: term(), doc :: String.t()}}]
@@ -39,6 +41,7 @@ defmodule Pyre.Options do
     python:
       {:string_or_nil, nil,
        "the interpreter to start; by default `.venv/bin/python` where it exists, else the first Python ≥ 3.11 on PATH"},
+    tools: {:tools, [], "what the BEAM does for agents, a list of tools; see `Pyre.Tool`"},
     env: {:env, [], "environment variables for the interpreters, a list of `{name, value}`"},
     snapshot:
       {:string_or_nil, nil,
@@ -115,6 +118,16 @@ defmodule Pyre.Options do
     group: {:string_or_nil, nil, "the group that this one is put into, at its end"}
   ]
 
+  @tool [
+    name: {:string_or_nil, nil, "the name of a module's tool"},
+    description: {:string_or_nil, nil, "what a function's tool does"},
+    schema: {:schema, [], "the arguments of a function's tool"},
+    timeout:
+      {:pos_timeout, 30_000, "how long it may take, in ms, the time that it waits for its turn included"},
+    max_concurrency: {:pos_timeout, 50, "how many of it run at a time"},
+    max_waiting: {:non_neg_integer, 1_000, "how many wait for their turn before `overloaded`"}
+  ]
+
   @restart [timeout: {:timeout, 5_000, "how long to wait for what runs, and for `on_start`, in ms"}]
 
   @call [
@@ -176,7 +189,8 @@ defmodule Pyre.Options do
     history: @history,
     trace: @trace,
     put_state: @put_state,
-    run: @run
+    run: @run,
+    tool: @tool
   }
 
   @doc "Validates `opts` and fills in the defaults, or raises an `ArgumentError` that names the option."
@@ -275,6 +289,8 @@ defmodule Pyre.Options do
   def valid?(:boolean, value), do: is_boolean(value)
   def valid?(:map, value), do: is_map(value) and not is_struct(value)
   def valid?(:revision, value), do: is_integer(value) and value >= 0
+  def valid?(:tools, value), do: is_list(value)
+  def valid?(:schema, value), do: Keyword.keyword?(value)
   def valid?({:in, values}, value), do: value in values
   def valid?(:agents, value), do: is_list(value) and Enum.all?(value, &valid?(:start, &1))
   def valid?(:start, {class, opts}), do: (is_binary(class) or is_atom(class)) and Keyword.keyword?(opts)
@@ -308,6 +324,8 @@ defmodule Pyre.Options do
   def describe(:boolean), do: "true or false"
   def describe(:map), do: "a map"
   def describe(:revision), do: "a revision, a non-negative integer"
+  def describe(:tools), do: "a list of tools"
+  def describe(:schema), do: "a keyword list of arguments"
   def describe({:in, values}), do: "one of #{Enum.map_join(values, ", ", &inspect/1)}"
   def describe(:agents), do: "a list of {class, options}"
   def describe(:start), do: "{class, options}"

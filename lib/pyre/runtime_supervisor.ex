@@ -15,6 +15,7 @@ defmodule Pyre.RuntimeSupervisor do
       {Pyre.Timers, name},
       {Pyre.Monitors, name},
       {Pyre.Escalations, name},
+      {Pyre.Tool.Supervisor, name},
       {Pyre.Worker.Supervisor, config},
       {Pyre.Agent.Supervisor, name},
       {Pyre.Group.Supervisor, name},

@@ -3,7 +3,7 @@ defmodule Pyre.State do
 
   # Owns the tables of an instance and does nothing else, so that it has no reason to die: addresses, mailboxes,
   # committed states, restart budgets, groups, timers, dead letters, monitors, pauses, quarantine, steps, histories,
-  # escalations. Every other process of
+  # escalations, tools. Every other process of
   # the tree can be lost and rebuilds itself from here. It is the first child and the last to stop.
 
   use GenServer
@@ -11,6 +11,7 @@ defmodule Pyre.State do
   require Logger
 
   alias Pyre.{Instance, Patience, Snapshot}
+  alias Pyre.Tool.Table
 
   @directory_mode 0o700
   @remove_attempts 100
@@ -30,6 +31,7 @@ defmodule Pyre.State do
     Process.flag(:trap_exit, true)
     Instance.set_origin()
     instance = build(config)
+    Enum.each(config.tools, &Table.put(instance, &1))
 
     # Before anybody can look.
     with :ok <- Snapshot.restore(instance, config.snapshot) do
@@ -95,6 +97,8 @@ defmodule Pyre.State do
       history: table(:pyre_history, :set, false),
       traces: table(:pyre_traces, :bag),
       escalations: table(:pyre_escalations, :ordered_set),
+      tools: table(:pyre_tools, :set),
+      tool_runs: table(:pyre_tool_runs, :set),
       counters: Instance.new_counters(),
       load: Pyre.Worker.Pool.new_load(config),
       flags: Instance.new_flags(),

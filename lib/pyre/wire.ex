@@ -71,6 +71,8 @@ defmodule Pyre.Wire do
     verb_timers: 10,
     verb_stream: 11,
     verb_escalate: 19,
+    verb_tool: 22,
+    verb_tools: 23,
 
     # what rides with a commit
     effect_timer: 1,

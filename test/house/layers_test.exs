@@ -24,7 +24,9 @@ defmodule Pyre.House.LayersTest do
     Pyre.History.Ring,
     Pyre.Instance,
     Pyre.Mailbox,
-    Pyre.Pause
+    Pyre.Pause,
+    Pyre.Tool.Runs,
+    Pyre.Tool.Table
   ]
   @processes [
     Pyre.Agent,

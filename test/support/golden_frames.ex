@@ -65,6 +65,8 @@ defmodule Pyre.GoldenFrames do
           done_failure: [{65, 70_001, 7, <<0x80>>, [], [{7}]}],
           request_escalate: [{66, 70_001, 18, 19, "", "1:Refund?", <<0x80>>, 3_600_000}],
           request: [{66, 70_001, 17, 1, "desk", "report", <<0x80>>, 5_000}],
+          request_tool: [{66, 70_001, 18, 22, "", "crm.lookup", <<0x81, 0xA2, "id", 3>>, 2_000}],
+          request_tools: [{66, 70_001, 19, 23, "", "", "", 0}],
           dropped: [{67, 70_000, 2}],
           stream: [
             {10, 70_001, 8},

@@ -6,8 +6,9 @@ defmodule Pyre.Agent.Requests do
 
   require Pyre.Wire, as: Wire
 
-  alias Pyre.Agent.{Commits, Escalations, Retries, Spawning, Starter, Steps, Stopping, Waits}
+  alias Pyre.Agent.{Commits, Escalations, Retries, Spawning, Starter, Steps, Stopping, Tools, Waits}
   alias Pyre.{Classes, Error, Group, Instance, Mailbox, Monitors, Timers, Worker}
+  alias Pyre.Tool.Runs
   alias Pyre.Wire.{Body, MsgPack}
 
   @typep origin :: {worker :: pid(), ref :: non_neg_integer()}
@@ -141,6 +142,24 @@ defmodule Pyre.Agent.Requests do
     state
   end
 
+  def make(state, key, origin, {Wire.verb_tool(), _target, name, body, timeout_ms}) do
+    token = Instance.unique(state.instance)
+
+    case Tools.run(state, token, message(state, key), {name, body, timeout_ms}) do
+      :ok ->
+        remember(state, token, %{origin: origin, message: key, target: [], timer: nil, tool: name})
+
+      {:error, error} ->
+        answer(origin, 1, error)
+        state
+    end
+  end
+
+  def make(state, _key, origin, {Wire.verb_tools(), _target, _name, _body, _timeout_ms}) do
+    answer(origin, 0, Tools.list(state.instance))
+    state
+  end
+
   def make(
         %{running: %{key: key} = running} = state,
         key,
@@ -255,7 +274,7 @@ defmodule Pyre.Agent.Requests do
   def withdraw(state, ref) do
     case find(state, ref) do
       {token, request} ->
-        take_back(state, request)
+        take_back(state, token, request)
         forget(state, token, request)
         %{state | requests: Map.delete(state.requests, token)}
 
@@ -266,17 +285,18 @@ defmodule Pyre.Agent.Requests do
 
   defp find(state, ref), do: Enum.find(state.requests, &match?({_token, %{origin: {_worker, ^ref}}}, &1))
 
-  defp take_back(state, %{called: called, target: target}) do
+  defp take_back(state, _token, %{called: called, target: target}) do
     unless Mailbox.withdraw(state.instance, target, called), do: cancel_callee(state, target, called)
     :ok
   end
 
-  defp take_back(_state, _no_call), do: :ok
+  defp take_back(state, token, %{tool: _name}), do: Runs.give_up(state.instance, token)
+  defp take_back(_state, _token, _answered_otherwise), do: :ok
 
   @doc "A message is cancelled, and with it what it waits for, down the chain."
   @spec cancel(Pyre.Agent.t(), Mailbox.key()) :: :ok
   def cancel(%{requests: requests} = state, key) do
-    for {_token, %{message: ^key} = request} <- requests, do: take_back(state, request)
+    for {token, %{message: ^key} = request} <- requests, do: take_back(state, token, request)
     :ok
   end
 
@@ -288,8 +308,8 @@ defmodule Pyre.Agent.Requests do
     {mine, others} = Enum.split_with(state.requests, fn {_token, request} -> request.message == key end)
 
     for {token, request} <- mine do
-      # Nobody reads on. A call that was only made, and not awaited, goes on.
-      if is_map_key(request, :producer), do: take_back(state, request)
+      # Nobody reads on, or waits for the tool. A call that was only made, and not awaited, goes on.
+      if is_map_key(request, :producer) or is_map_key(request, :tool), do: take_back(state, token, request)
       forget(state, token, request)
     end
 
@@ -401,11 +421,13 @@ defmodule Pyre.Agent.Requests do
   end
 
   defp inherited(state, key) do
-    case Enum.find([state.running | state.beside], &(&1 != nil and &1.key == key)) do
+    case message(state, key) do
       %{deadline: deadline} when deadline > 0 -> deadline - 1
       _none -> 0
     end
   end
+
+  defp message(state, key), do: Enum.find([state.running | state.beside], &(&1 != nil and &1.key == key))
 
   defp default_timeout(state) do
     case state.instance.config.call_timeout do

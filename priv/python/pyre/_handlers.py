@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyre import errors
 from pyre._convert import Loader, Mismatch, loader
+from pyre._schema import describe
 from pyre._state import StateKind
 from pyre.agent import Address, Agent, HandlerOptions
 from pyre.context import Context
@@ -59,10 +60,11 @@ class HandlerSpec:
     bind: Bind
     start: Start
     write_state: Callable[[Any], bytes] | None
+    tool: dict[str, Any] | None = None
 
     def outline(self) -> dict[str, Any]:
         """Describe it for READY."""
-        return {
+        outline: dict[str, Any] = {
             "kind": "async" if self.is_async else "sync",
             "stream": self.is_stream,
             "interleave": self.options.interleave,
@@ -71,6 +73,7 @@ class HandlerSpec:
             "params": {param.name: param.outline() for param in self.params},
             "open": self.is_open,
         }
+        return outline if self.tool is None else {**outline, "tool": self.tool}
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +248,7 @@ def _compile(
     name = options.name or function.__name__
     try:
         shape = _shape(function, resource_types, skip=1)
+        tool = describe(function, {param.name for param in shape.params}) if options.tool else None
     except (NameError, TypeError, AttributeError) as exc:
         raise HandlerError(f"{kind.__name__}.{function.__name__}: {exc}") from exc
     start = _start(function, with_context=shape.with_context, injected=shape.injected)
@@ -264,6 +268,7 @@ def _compile(
         bind=_bind(shape.params, shape.rest),
         start=start,
         write_state=None if options.readonly or options.interleave else state.write,
+        tool=tool,
     )
 
 

@@ -73,6 +73,8 @@ __all__ = [
     "VERB_STOP",
     "VERB_STREAM",
     "VERB_TIMERS",
+    "VERB_TOOL",
+    "VERB_TOOLS",
     "VERSION",
 ]
 
@@ -137,6 +139,8 @@ VERB_STEP: Final = 9
 VERB_TIMERS: Final = 10
 VERB_STREAM: Final = 11
 VERB_ESCALATE: Final = 19
+VERB_TOOL: Final = 22
+VERB_TOOLS: Final = 23
 
 # what rides with a commit
 EFFECT_TIMER: Final = 1

@@ -13,6 +13,7 @@ from pyre._escalations import Answer, Question, ask, carry
 from pyre._schedule import Timer
 from pyre._steps import RetriedCall, Step
 from pyre._stream import Inlet
+from pyre._tools import Tool, read_tools
 from pyre.agent import Address, Agent
 
 if TYPE_CHECKING:
@@ -392,6 +393,27 @@ class Context:
         """
         asked = Question.checked(question, options, data, assignee, timeout, default, key)
         return ask(self._message, asked) if then is None else carry(self._message, asked, then)
+
+    def tool(
+        self,
+        name: str,
+        /,
+        *,
+        timeout: float | None = None,
+        args: Mapping[str, Any] | None = None,
+        **named: Any,  # noqa: ANN401
+    ) -> Request[Any]:
+        """Use a tool of the BEAM's, by its name. Names of arguments that collide with ours go into `args`.
+
+        It is ended with this message, at the latest. What it answers with as an error, raises or exits with is
+        `errors.ToolError`.
+        """
+        envelope = (_wire.VERB_TOOL, b"", name.encode(), _packed(args, named), _milliseconds(timeout))
+        return self._message.request(envelope, _body.unpack)
+
+    def tools(self) -> Request[list[Tool]]:
+        """Tell the tools that the BEAM offers: of each its name, what it does, and its arguments as JSON Schema."""
+        return self._message.request((_wire.VERB_TOOLS, b"", b"", b"", 0), read_tools)
 
     def commit(self) -> Request[None]:
         """Commit the state as it is now, in the middle of a long handler."""

@@ -28,6 +28,7 @@ from pyre._dispatch import GONE, Dispatcher
 from pyre._failure import failure_body, own_body, rejection_body
 from pyre._fake_escalations import Escalation, Expiry, People, is_failure
 from pyre._fake_progress import Progress, recorder
+from pyre._fake_tools import FakeTools
 from pyre._handlers import AgentClass, compile_agent
 from pyre._resources import opens_type
 from pyre._schedule import first_run, kind_of, next_run
@@ -48,7 +49,7 @@ HANDLE = 1
 
 
 class Sent(NamedTuple):
-    """Something the agent asked for: a call, cast, spawn, group, stop, monitor or demonitor."""
+    """Something the agent asked for: a call, cast, spawn, group, stop, monitor, demonitor or tool."""
 
     kind: str
     target: str
@@ -109,14 +110,16 @@ def run(  # noqa: PLR0913  # all that an agent can be given
     args: Mapping[str, Any] | None = None,
     peers: Mapping[str, Any] | None = None,
     resources: Mapping[str, Any] | None = None,
+    tools: Mapping[str, Callable[..., Any]] | None = None,
     now: dt.datetime | None = None,
 ) -> RunningAgent:
     """Make a context manager that starts an agent on entry, and stops it on exit.
 
-    `resources` gives values that stand in for what the `@resource` functions of these names would open. `now` is the
+    `resources` gives values that stand in for what the `@resource` functions of these names would open, `tools` gives
+    functions that stand in for the tools of these names. `now` is the
     aware datetime that it is at the start, for `ctx.at` and `ctx.cron`; from there on only `advance` lets time pass.
     """
-    return RunningAgent(kind, id, args or {}, peers or {}, resources or {}, now)
+    return RunningAgent(kind, id, args or {}, peers or {}, resources or {}, now, FakeTools(tools or {}))
 
 
 class RunningAgent:
@@ -130,6 +133,7 @@ class RunningAgent:
         peers: Mapping[str, Any],
         resources: Mapping[str, Any],
         started: dt.datetime | None = None,
+        tools: FakeTools | None = None,
     ) -> None:
         """Compile the class; nothing runs yet."""
         self.id = id
@@ -139,6 +143,7 @@ class RunningAgent:
         self.progress: list[Progress] = []
         self.now = 0.0
         self._peers = dict(peers)
+        self._tools = tools or FakeTools({})
         self._known = {id, *peers}
         self._args = _body.pack(dump(dict(args)))
         self._kind, catalogue = _compiled(kind, resources)
@@ -600,6 +605,13 @@ class RunningAgent:
             for timer in sorted(self._timers, key=_order)
         ]
 
+    async def _serve_tool(self, _target: str, name: str, body: bytes) -> Any:  # noqa: ANN401
+        self.sent.append(Sent("tool", name, "", _body.unpack(body)))
+        return await self._tools.use(name, _body.unpack(body))
+
+    async def _serve_tools(self, _target: str, _name: str, _body: bytes) -> list[dict[str, Any]]:
+        return await self._tools.listed()
+
     async def _serve_commit(self, _target: str, _name: str, body: bytes) -> None:
         self._committed = body
 
@@ -624,6 +636,8 @@ class RunningAgent:
         _wire.VERB_MONITOR: _serve_monitor,
         _wire.VERB_DEMONITOR: _serve_demonitor,
         _wire.VERB_TIMERS: _serve_timers,
+        _wire.VERB_TOOL: _serve_tool,
+        _wire.VERB_TOOLS: _serve_tools,
     }
 
     def _close(self) -> None:
