@@ -32,8 +32,8 @@
     │   ├── ProtocolError      protocol: a fault of Pyre, to report
     │   ├── InternalError      internal: a fault of Pyre, to report
     │   └── RemoteError        another agent's handler raised
-    ├── Unanswered             nobody answered what was escalated: it expired, or was dismissed
     │       └── ToolError      a tool of the BEAM's failed
+    ├── Unanswered             nobody answered what was escalated: it expired, or was dismissed
     ├── Reject                 raise it to refuse a message on purpose
     └── ReadOnly               state was assigned where it is read-only
 
