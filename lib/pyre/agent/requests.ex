@@ -271,12 +271,12 @@ defmodule Pyre.Agent.Requests do
 
   @doc "A handler doesn't want the answer to a request any more: what is done for it is cancelled."
   @spec withdraw(Pyre.Agent.t(), non_neg_integer()) :: Pyre.Agent.t()
-  def withdraw(state, ref) do
+  def withdraw(%{requests: requests} = state, ref) do
     case find(state, ref) do
       {token, request} ->
         take_back(state, token, request)
         forget(state, token, request)
-        %{state | requests: Map.delete(state.requests, token)}
+        %{state | requests: Map.delete(requests, token)}
 
       nil ->
         state
@@ -286,7 +286,7 @@ defmodule Pyre.Agent.Requests do
   defp find(state, ref), do: Enum.find(state.requests, &match?({_token, %{origin: {_worker, ^ref}}}, &1))
 
   defp take_back(state, _token, %{called: called, target: target}) do
-    unless Mailbox.withdraw(state.instance, target, called), do: cancel_callee(state, target, called)
+    _error = Mailbox.withdraw(state.instance, target, called) || cancel_callee(state, target, called)
     :ok
   end
 

@@ -70,7 +70,8 @@ defmodule Pyre.Agent.Streaming do
         {:halt, over(stream)}
 
       {^ref, _error, body} ->
-        raise_ended(stream, body)
+        _over = over(stream)
+        raise error(body)
     after
       min(Client.left(stream.deadline), stream.timeout) -> raise too_late(stream)
     end
@@ -87,10 +88,9 @@ defmodule Pyre.Agent.Streaming do
     end
   end
 
-  defp raise_ended(stream, body) do
+  defp error(body) do
     {:error, error} = Body.to_result(1, body)
-    over(stream)
-    raise error
+    error
   end
 
   defp too_late(stream) do

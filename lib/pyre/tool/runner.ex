@@ -221,7 +221,7 @@ defmodule Pyre.Tool.Runner do
   defp result(%{ending: why}, _reason), do: why
 
   defp forget(state, run) do
-    Process.cancel_timer(run.timer)
+    _left = Process.cancel_timer(run.timer)
     Process.demonitor(run.agent_ref, [:flush])
     Runs.delete(state.instance, run.token)
     %{state | runs: Map.delete(state.runs, run.token), refs: Map.delete(state.refs, run.agent_ref)}
