@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from pyre import Agent, Context, handler
 
 
@@ -21,6 +23,12 @@ class Counter(Agent):
         """Add, and tell the sum."""
         self.state.total += n
         return self.state.total
+
+    @handler
+    async def count(self, up_to: int) -> AsyncIterator[int]:
+        """Give numbers as fast as they are taken; changes nothing."""
+        for n in range(up_to):
+            yield n
 
 
 class Keeper(Agent):

@@ -63,6 +63,22 @@ def test_a_file_named_like_a_standard_module_replaces_nothing(tmp_path: pathlib.
     assert names([tmp_path]) == (["Queue", "User"], [])
 
 
+def test_what_a_handler_returns_and_its_context_may_be_imported_for_type_checkers_alone(tmp_path: pathlib.Path) -> None:
+    source = (
+        "from __future__ import annotations\nfrom typing import TYPE_CHECKING\nfrom pyre import Agent, handler\n"
+        "if TYPE_CHECKING:\n    from collections.abc import AsyncIterator\n    from pyre import Context\n"
+        "class Typed(Agent):\n    @handler\n    async def count(self, ctx: Context, n: {hint}) -> AsyncIterator[int]:\n"
+        "        yield n\n"
+    )
+    (tmp_path / "typed.py").write_text(source.format(hint="int"))
+    assert names([tmp_path]) == (["Typed"], [])
+    # An argument's type is needed: it is what arguments are checked against.
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "untyped.py").write_text(source.format(hint="AsyncIterator"))
+    [error] = names([tmp_path / "other"])[1]
+    assert "Typed.count: name 'AsyncIterator' is not defined" in error
+
+
 def test_a_class_counts_where_it_is_defined_only(tmp_path: pathlib.Path) -> None:
     (tmp_path / "base_file.py").write_text(AGENT.format(name="Base"))
     (tmp_path / "derived_file.py").write_text("from base_file import Base\nclass Derived(Base):\n    pass\n")

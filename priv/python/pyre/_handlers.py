@@ -8,6 +8,7 @@ that the plain async handler pays for none of it.
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +22,7 @@ from pyre.context import Context
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
     from pyre._message import Message
 
@@ -316,8 +318,8 @@ class _Shape(NamedTuple):
 
 
 def _shape(function: Callable[..., Any], resource_types: Mapping[Any, str], skip: int) -> _Shape:
-    hints = typing.get_type_hints(function, include_extras=True)
     parameters = list(inspect.signature(function).parameters.values())[skip:]
+    hints = _hints(function, {parameters[0].name} & {"ctx"} if parameters else set())
     with_context = bool(parameters) and (parameters[0].name == "ctx" or hints.get(parameters[0].name) is Context)
     params, injected, rest = [], {}, None
     for parameter in parameters[with_context:]:
@@ -331,6 +333,14 @@ def _shape(function: Callable[..., Any], resource_types: Mapping[Any, str], skip
         else:
             params.append(_param(parameter, hint))
     return _Shape(with_context, tuple(params), injected, rest)
+
+
+def _hints(function: Callable[..., Any], known: AbstractSet[str]) -> dict[str, Any]:
+    """Resolve the parameters' hints; what is returned or known may be imported for type checkers alone."""
+    function = inspect.unwrap(function)
+    hints = {name: hint for name, hint in function.__annotations__.items() if name not in {"return", *known}}
+    annotated = types.SimpleNamespace(__annotations__=hints, __globals__=function.__globals__)
+    return typing.get_type_hints(annotated, include_extras=True)
 
 
 def _is_resource(hint: Any, resource_types: Mapping[Any, str]) -> bool:  # noqa: ANN401
