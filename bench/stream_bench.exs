@@ -79,7 +79,9 @@ defmodule StreamBench do
     fn go_on? ->
       name
       |> Pyre.stream(id, :count, %{up_to: @endless}, timeout: @timeout_ms)
-      |> Enum.reduce_while(0, fn chunk, chunk -> if go_on?.(), do: {:cont, chunk + 1}, else: {:halt, chunk} end)
+      |> Enum.reduce_while(0, fn chunk, chunk ->
+        if go_on?.(), do: {:cont, chunk + 1}, else: {:halt, chunk}
+      end)
     end
   end
 

@@ -30,6 +30,12 @@ class Counter(Agent):
         for n in range(up_to):
             yield n
 
+    @handler
+    async def plan(self, ctx: Context, count: int) -> None:
+        """Set timers that are due in an hour and later."""
+        for n in range(count):
+            ctx.after(3_600 + n, "add", key=f"{n:08}", n=1)
+
 
 class Keeper(Agent):
     """Keeps a note of any size."""

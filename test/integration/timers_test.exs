@@ -101,7 +101,7 @@ defmodule Pyre.Integration.TimersTest do
       # Whatever was about to be fired is.
       _state = :sys.get_state(process(pyre, :timers))
       assert rows(pyre, id) == []
-      assert :ets.match(instance.timer_index, {{elem(agent, 1), :"$1"}, :_}) == []
+      assert :ets.match(instance.timer_index, {{elem(agent, 1), :"$1"}, :_, :_}) == []
     end
 
     test "with overlap, runs queue", %{pyre: pyre} do
@@ -196,6 +196,6 @@ defmodule Pyre.Integration.TimersTest do
   defp rows(pyre, id), do: timers_of(pyre, handle(pyre, id))
 
   defp timers_of(pyre, handle) do
-    for row <- :ets.tab2list(Pyre.Instance.get(pyre).timers), match?({^handle, _name}, elem(row, 1)), do: row
+    for row <- :ets.tab2list(Pyre.Instance.get(pyre).timers), elem(row, 1) == handle, do: row
   end
 end
