@@ -48,6 +48,7 @@ defmodule Pyre.Agent do
   # After a message, this long without another before the process hibernates: hibernation costs a full collection.
   # Short, since a burst over many agents would else keep all their heaps at once.
   @idle_ms 20
+  @hooks [:on_start, :on_stop]
 
   defstruct [
     :instance,
@@ -520,7 +521,8 @@ defmodule Pyre.Agent do
         )
 
       _expected ->
-        revision = Commits.put(state.instance, state.handle, new_state, nil, nil)
+        version = Classes.version(state.instance, state.class)
+        revision = Commits.put(state.instance, state.handle, new_state, nil, nil, version)
         History.state_put(state.instance, state.handle, message, revision)
         {:ok, body} = Pyre.Wire.MsgPack.encode(revision)
         Mailbox.reply(message.reply_to, 0, body)
@@ -692,11 +694,16 @@ defmodule Pyre.Agent do
   end
 
   defp finished(Wire.status_unusable(), message, {body, _new_state, _effects}, state) do
-    error = Body.to_error(body)
-    note(state, message, :failed, error)
-    answer_error(message, body, state)
-    delete_row(message, state)
-    Ending.unusable(state, error)
+    case Body.to_error(body) do
+      %Error{kind: kind} = error when kind in [:parked, :unknown_class] ->
+        not_runnable(message, error, state)
+
+      error ->
+        note(state, message, :failed, error)
+        answer_error(message, body, state)
+        delete_row(message, state)
+        Ending.unusable(state, error)
+    end
   end
 
   # Its activation is gone, so the next attempt begins with the committed state. To its supervisor nothing has happened.
@@ -714,18 +721,36 @@ defmodule Pyre.Agent do
     if message.kind == :on_stop, do: Ending.stopped(state), else: Ending.failed(state, message, error)
   end
 
+  # The code doesn't fit the agent's state, or has no class of that name any more: nothing has run, the state is as it was, and
+  # what has no caller waits until other code is there, and a person unparks the agent.
+  defp not_runnable(message, error, state) do
+    _back = message.kind in @hooks or Mailbox.unclaim(state.instance, message.key, message.attempt)
+    park(state, Ending.parked_by_hand(state, error.message))
+  end
+
   defp note(state, message, outcome, error),
     do: History.ended(state.instance, state.handle, message, outcome, Body.to_error(error))
 
   defp committed(message, {body, new_state, effects}, state) do
     _revision =
-      is_binary(new_state) && Commits.put(state.instance, state.handle, new_state, message.key, body)
+      is_binary(new_state) &&
+        Commits.put(state.instance, state.handle, new_state, message.key, body, version(effects))
 
     Enum.each(effects, &take_effect(&1, state))
     # First, so that whoever has the answer finds it there.
     History.done(state.instance, state.handle, message, body)
     Mailbox.reply(message.reply_to, 0, body)
     ended(message, state)
+  end
+
+  # What the class's version is, where a state is the first that it has written.
+  defp version([]), do: nil
+
+  defp version(effects) do
+    Enum.find_value(effects, fn
+      {Wire.effect_version(), version} when is_integer(version) and version > 0 -> version
+      _another -> nil
+    end)
   end
 
   defp answer_error(%{reply_to: nil} = message, body, state),
@@ -771,6 +796,9 @@ defmodule Pyre.Agent do
        when is_binary(key) and is_integer(delay_ms) and delay_ms > 0 and is_binary(handler) and
               is_binary(args),
        do: Timers.set(state.instance, {state.id, state.handle}, key, delay_ms, handler, args)
+
+  # Committed with the state.
+  defp take_effect({Wire.effect_version(), version}, _state) when is_integer(version), do: :ok
 
   defp take_effect({Wire.effect_cancel_timer(), key}, state) when is_binary(key),
     do: Timers.cancel(state.instance, {state.id, state.handle}, state.class, key)

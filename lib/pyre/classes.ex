@@ -93,6 +93,15 @@ defmodule Pyre.Classes do
     end
   end
 
+  @doc "The version of the class, as its current code says."
+  @spec version(Instance.t(), String.t()) :: pos_integer()
+  def version(instance, class) do
+    case :ets.lookup(instance.classes, class) do
+      [{_name, %{"version" => version}}] -> version
+      _unknown -> 1
+    end
+  end
+
   @doc "Does the class have an `on_start`, an `on_stop`?"
   @spec hooks(Instance.t(), String.t()) :: {on_start? :: boolean(), on_stop? :: boolean()}
   def hooks(instance, class) do

@@ -80,6 +80,7 @@ defmodule Pyre.Wire do
     effect_schedule: 3,
     effect_escalate: 6,
     effect_failure: 7,
+    effect_version: 9,
 
     # how the interpreter ended
     exit_closed: 0,

@@ -71,7 +71,7 @@ defmodule Pyre.Worker do
 
   @type activation ::
           {class :: String.t(), id :: String.t(), state :: binary(), args :: binary(),
-           revision :: non_neg_integer()}
+           version :: non_neg_integer()}
 
   @spec start_link({atom(), pos_integer()}) :: GenServer.on_start()
   def start_link({name, no}), do: GenServer.start_link(__MODULE__, {name, no}, spawn_opt: @spawn_opts)
@@ -702,11 +702,11 @@ defmodule Pyre.Worker do
   defp push_activation(
          state,
          {handle, epoch, _kind, _handler, _args, _deadline, _extra},
-         {class, id, committed, args, revision}
+         {class, id, committed, args, version}
        ) do
     push(
       state,
-      {Wire.op_activate(), handle, epoch, class, id, committed, args, revision},
+      {Wire.op_activate(), handle, epoch, class, id, committed, args, version},
       byte_size(committed) + byte_size(args)
     )
   end

@@ -164,15 +164,15 @@ defmodule Pyre.Agent.Requests do
         %{running: %{key: key} = running} = state,
         key,
         origin,
-        {Wire.verb_commit(), _target, _name, body, _timeout_ms}
+        {Wire.verb_commit(), _target, version, body, _timeout_ms}
       )
       when not is_map_key(running, :cancelled) do
-    Commits.put(state.instance, state.handle, body, nil, nil)
+    Commits.put(state.instance, state.handle, body, nil, nil, version(version))
     answer(origin, 0, @nothing)
     state
   end
 
-  def make(state, _key, origin, {Wire.verb_commit(), _target, _name, _body, _timeout_ms}),
+  def make(state, _key, origin, {Wire.verb_commit(), _target, _version, _body, _timeout_ms}),
     do: refuse_stale(state, origin)
 
   def make(state, _key, origin, {verb, _target, _name, _body, _timeout_ms}) do
@@ -314,6 +314,14 @@ defmodule Pyre.Agent.Requests do
     end
 
     %{state | requests: Map.new(others)}
+  end
+
+  # That of the class, where it may be another than that of the state before.
+  defp version(digits) do
+    case Integer.parse(digits) do
+      {version, ""} when version > 0 -> version
+      _unchanged -> nil
+    end
   end
 
   # Without a deadline of its own: how long its reader waits for a chunk is the reader's to say.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyre import errors
 from pyre._convert import Loader, Mismatch, loader
+from pyre._migration import check_version
 from pyre._schema import describe
 from pyre._state import StateKind
 from pyre.agent import Address, Agent, HandlerOptions
@@ -96,6 +97,7 @@ class AgentClass:
     timers: list[list[Any]]
     snapshot_kind: type[Agent]
     interleaves: bool
+    version: int
 
     def outline(self) -> dict[str, Any]:
         """Describe it for READY."""
@@ -104,6 +106,7 @@ class AgentClass:
             "name": self.name,
             "module": self.kind.__module__,
             "file": self.file,
+            "version": self.version,
             "doc": inspect.cleandoc(self.kind.__doc__ or ""),
             "autostart": self.autostart,
             "timers": self.timers,
@@ -135,6 +138,7 @@ def compile_agent(kind: type[Agent], file: str, resource_types: Mapping[Any, str
         timers=_timers(kind, handlers),
         snapshot_kind=_snapshot_kind(kind),
         interleaves=any(spec.options.interleave for spec in handlers),
+        version=_version(kind),
     )
     kind.__pyre_class__ = compiled
     return compiled
@@ -145,6 +149,13 @@ def _state_kind(kind: type[Agent]) -> StateKind:
         return StateKind(getattr(kind, "State", None))
     except (NameError, TypeError) as exc:
         raise HandlerError(f"{kind.__name__}.State: {exc}") from exc
+
+
+def _version(kind: type[Agent]) -> int:
+    try:
+        return check_version(kind)
+    except TypeError as exc:
+        raise HandlerError(f"{kind.__name__}: {exc}") from exc
 
 
 def _marked_functions(kind: type[Agent]) -> Iterator[tuple[Callable[..., Any], HandlerOptions]]:

@@ -225,6 +225,8 @@ class Message:
                 data = write(activation.state)
                 if hash(data) != activation.__pyre_committed__:
                     state = data
+                    if activation.__pyre_committed__ is None:
+                        self._add_version(activation.__pyre_class__.version)
                     commit(activation, data)
         except errors.PyreError as exc:
             self._finish(_wire.STATUS_FAILED, own_body(exc))
@@ -236,6 +238,11 @@ class Message:
                 return
             self._inner = self.task = None
             self.dispatcher.done(self, 0, body, state, NO_EFFECTS)
+
+    def _add_version(self, version: int) -> None:
+        """Tell the version with the first state that this class writes: the BEAM keeps it until it is told another."""
+        if version != 1:
+            self._more().effects.append((_wire.EFFECT_VERSION, version))
 
     def _fail(self, exc: BaseException) -> None:
         if isinstance(exc, _Answered):
@@ -472,7 +479,9 @@ class Message:
         def committed(_body: bytes) -> None:
             commit(activation, data)
 
-        return self.request((_wire.VERB_COMMIT, b"", b"", data, 0), committed)
+        first = activation.__pyre_committed__ is None
+        version = b"%d" % activation.__pyre_class__.version if first else b""
+        return self.request((_wire.VERB_COMMIT, b"", version, data, 0), committed)
 
     def _must_be_writing(self, wish: str) -> None:
         if self.ended:

@@ -13,6 +13,7 @@ __all__ = [
     "EFFECT_FAILURE",
     "EFFECT_SCHEDULE",
     "EFFECT_TIMER",
+    "EFFECT_VERSION",
     "EXIT_BUG",
     "EXIT_BY_HAND",
     "EXIT_CLOSED",
@@ -148,6 +149,7 @@ EFFECT_CANCEL_TIMER: Final = 2
 EFFECT_SCHEDULE: Final = 3
 EFFECT_ESCALATE: Final = 6
 EFFECT_FAILURE: Final = 7
+EFFECT_VERSION: Final = 9
 
 # how the interpreter ended
 EXIT_CLOSED: Final = 0
