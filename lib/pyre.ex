@@ -31,7 +31,21 @@ defmodule Pyre do
   """
 
   alias Pyre.Agent.{Client, Commits, Quarantine, Restarting, Restarts, Starter, Stopping, Streaming}
-  alias Pyre.{Address, Classes, DeadLetters, Drain, Escalations, Group, Health, History, Instance, Mailbox}
+
+  alias Pyre.{
+    Address,
+    Classes,
+    DeadLetters,
+    Drain,
+    Escalations,
+    Generations,
+    Group,
+    Health,
+    History,
+    Instance,
+    Mailbox
+  }
+
   alias Pyre.{Monitors, Options, Pause, Telemetry, Timers, Tool, Trace, Worker}
   alias Pyre.Wire.{Body, MsgPack}
   alias Pyre.Worker.Pool
@@ -902,6 +916,38 @@ defmodule Pyre do
 
   def recycle(_instance, other),
     do: raise(ArgumentError, "expected the worker to be its number, got: #{inspect(other, limit: 5)}")
+
+  @doc """
+  Has all interpreters run what the agents' directories hold now.
+
+      {:ok, %{generation: 2, status: :current}} = Pyre.reload(MyApp.Pyre)
+
+  One interpreter more is started with the new code. Where a file that was sound can't be imported any more, the generation is rejected:
+  `{:error, error}` of the kind `:worker_start`, with the `problems` in its details, and everything goes on as it was. Else one
+  interpreter after the other ends as soon as what runs in it has ended (at the latest after `:generation_timeout`), and agents move
+  between two messages: nobody sees an error of the change itself. A class of another `version` has its agents' states migrated.
+
+  Files that change without a reload concern nobody, not even an interpreter that is started later.
+  `{:ok, %{status: :unchanged}}` where no file has changed. Options:
+
+  #{Pyre.Options.docs(:reload)}
+  """
+  @doc since: "0.1.0"
+  @spec reload(instance(), keyword()) ::
+          {:ok, %{generation: pos_integer(), status: :current | :unchanged}} | {:error, error()}
+  def reload(instance, opts \\ []),
+    do: instance |> Instance.fetch!() |> Generations.reload(Options.validate!(:reload, opts))
+
+  @doc """
+  The generations of agents' code, the newest first: maps with `generation`, `status`, `at`, `reason` and the `workers` that run it.
+
+      [%{generation: 1, status: :current, workers: [1, 2, 3]}] = Pyre.generations(MyApp.Pyre)
+
+  `status` is `:importing`, `:rejected` (with the `reason`), `:rolling`, `:current` or `:retired`.
+  """
+  @doc since: "0.1.0"
+  @spec generations(instance()) :: [map()]
+  def generations(instance), do: instance |> Instance.fetch!() |> Generations.all()
 
   @doc """
   How the instance is, without asking Python.

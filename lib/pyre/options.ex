@@ -76,6 +76,9 @@ defmodule Pyre.Options do
        "ms without progress after which an interpreter is replaced; `:infinity` for breakpoints"},
     spare: {:boolean, true, "keep one interpreter more, warm, that takes the place of one that is lost"},
     max_isolated: {:non_neg_integer, 16, "interpreters beside the shared ones, for agents with `:isolation`"},
+    generation_timeout:
+      {:pos_ms, 300_000,
+       "ms that what runs may go on after a reload, in an interpreter of older code, before that is ended"},
     strike_decay:
       {:pos_ms, 600_000,
        "ms after which an agent that hurt a worker is trusted again, where it did not do so once more"},
@@ -126,6 +129,11 @@ defmodule Pyre.Options do
       {:pos_timeout, 30_000, "how long it may take, in ms, the time that it waits for its turn included"},
     max_concurrency: {:pos_timeout, 50, "how many of it run at a time"},
     max_waiting: {:non_neg_integer, 1_000, "how many wait for their turn before `overloaded`"}
+  ]
+
+  @reload [
+    force: {:boolean, false, "load the code anew although no file has changed"},
+    timeout: {:timeout, 300_000, "how long to wait for all interpreters to run it, in ms"}
   ]
 
   @restart [timeout: {:timeout, 5_000, "how long to wait for what runs, and for `on_start`, in ms"}]
@@ -186,6 +194,7 @@ defmodule Pyre.Options do
     stop: @stop,
     park: @park,
     monitor: @monitor,
+    reload: @reload,
     history: @history,
     trace: @trace,
     put_state: @put_state,
