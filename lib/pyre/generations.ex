@@ -56,7 +56,10 @@ defmodule Pyre.Generations do
   def all(instance) do
     for {number, status, at, _pinned, reason} <- instance.generations |> :ets.tab2list() |> Enum.sort(:desc) do
       workers =
-        for %{generation: ^number, worker: no, os_pid: pid} when is_integer(pid) <- Pool.all(instance), do: no
+        for %{generation: ^number, worker: no, os_pid: pid, role: role} when is_integer(pid) <-
+              Pool.all(instance),
+            role != :leaving,
+            do: no
 
       %{generation: number, status: status, at: at, reason: reason, workers: Enum.sort(workers)}
     end
@@ -110,14 +113,24 @@ defmodule Pyre.Generations do
   # A predecessor died. What was not decided yet is not: the canary ends. What was, is carried on.
   @impl GenServer
   def handle_continue(:resume, %{instance: instance} = state) do
-    for {number, :importing, _at, _pinned, _reason} <- :ets.tab2list(instance.generations),
-        do: reject(instance, number, "the process that led the reload died")
-
     current = Instance.generation(instance)
 
-    if match?([{_number, :rolling, _at, _pinned, _reason}], :ets.lookup(instance.generations, current)),
-      do: {:noreply, advance(%{state | roll: %{number: current, from: nil}})},
-      else: {:noreply, state}
+    undecided =
+      for {number, :importing, _at, _pinned, _reason} <- :ets.tab2list(instance.generations), do: number
+
+    rolling? =
+      match?([{_number, :rolling, _at, _pinned, _reason}], :ets.lookup(instance.generations, current))
+
+    case {undecided, rolling?} do
+      {[number], _rolling?} ->
+        {:noreply, give_up(%{state | roll: %{number: number, from: nil}}, "who led the reload died", [])}
+
+      {[], true} ->
+        {:noreply, advance(%{state | roll: %{number: current, from: nil}})}
+
+      {[], false} ->
+        {:noreply, state}
+    end
   end
 
   @impl GenServer
@@ -128,13 +141,8 @@ defmodule Pyre.Generations do
     end
   end
 
-  def handle_call({:reload, _force?}, _from, %{roll: %{number: number}} = state) do
-    error =
-      Error.new(:not_ready, "generation #{number} is being loaded; try again when it is", %{
-        generation: number
-      })
-
-    {:reply, {:error, error}, state}
+  def handle_call({:reload, _force?}, _from, state) do
+    {:reply, {:error, Error.new(:not_ready, "another reload is under way; try again when it is over")}, state}
   end
 
   @impl GenServer
@@ -154,7 +162,11 @@ defmodule Pyre.Generations do
   end
 
   def handle_info({:failed, _no, _error}, state), do: {:noreply, state}
-  def handle_info(:workers_changed, state), do: {:noreply, advance(state)}
+
+  def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{roll: %{leaving: monitor, last: last}} = state) do
+    _told = last.()
+    {:noreply, %{state | roll: nil}}
+  end
 
   ## The beginning of a generation
 
@@ -235,7 +247,8 @@ defmodule Pyre.Generations do
     do: for(class <- Classes.all(instance), [id, args] <- class["autostart"], do: {class["name"], id, args})
 
   defp give_up(%{instance: instance, roll: %{number: number, from: from}} = state, reason, problems) do
-    reject(instance, number, reason)
+    update(instance, number, :rejected, reason)
+    _removed = File.rm_rf(folder(instance, number))
 
     error =
       Error.new(
@@ -245,23 +258,22 @@ defmodule Pyre.Generations do
       )
 
     Logger.error(Exception.message(error) <> tracebacks(problems), pyre: instance.name)
-    _told = from && GenServer.reply(from, {:error, error})
-    %{state | roll: nil}
+    end_canary(state, fn -> from && GenServer.reply(from, {:error, error}) end)
   end
 
   defp tracebacks(problems), do: Enum.map_join(problems, &"\n#{&1["traceback"]}")
 
-  defp reject(instance, number, reason) do
-    update(instance, number, :rejected, reason)
-    Isolation.stop(instance, Pool.canary(instance.config))
-    _removed = File.rm_rf(folder(instance, number))
+  # Its number is free for the next reload when it is gone, and only then is this one over.
+  defp end_canary(%{instance: instance} = state, last) do
+    pid = Isolation.stop(instance, Pool.canary(instance.config))
+    %{state | roll: %{leaving: Process.monitor(pid), last: last}}
   end
 
   ## The roll
 
   # Called whenever a worker became ready. Interpreters of older code end after what runs in them: at once those that have no place to
   # fill, and each shared one as soon as a warm spare of the new code can take its place.
-  defp advance(%{instance: instance} = state) do
+  defp advance(%{roll: %{number: _number}, instance: instance} = state) do
     current = Instance.generation(instance)
 
     older =
@@ -280,6 +292,9 @@ defmodule Pyre.Generations do
       true -> state
     end
   end
+
+  # A worker that had begun to start with what has been older code since.
+  defp advance(state), do: state
 
   defp replace_one(%{instance: instance} = state, worker) do
     if Pool.spare?(instance) do
@@ -302,15 +317,13 @@ defmodule Pyre.Generations do
 
     case Enum.find(Pool.all(instance), &(&1.worker == no)) do
       nil ->
-        finish(state)
+        _told = finish(state)
+        %{state | roll: nil}
 
       %{role: :spare} ->
-        if Pool.turn(instance, no, :spare, :leaving) do
-          Isolation.stop(instance, no)
-          finish(state)
-        else
-          state
-        end
+        if Pool.turn(instance, no, :spare, :leaving),
+          do: end_canary(state, fn -> finish(state) end),
+          else: state
 
       %{role: :shared, status: :ready} = canary ->
         _waits = Pool.spare?(instance) and replace(instance, canary)
@@ -321,9 +334,7 @@ defmodule Pyre.Generations do
     end
   end
 
-  defp finish(%{roll: nil} = state), do: state
-
-  defp finish(%{instance: instance, roll: %{number: number, from: from}} = state) do
+  defp finish(%{instance: instance, roll: %{number: number, from: from}}) do
     for {older, status, _at, _pinned, _reason} <- :ets.tab2list(instance.generations),
         older < number and status in [:current, :rolling] do
       update(instance, older, :retired, nil)
@@ -332,8 +343,7 @@ defmodule Pyre.Generations do
 
     update(instance, number, :current, nil)
     Logger.info("all interpreters run generation #{number}", pyre: instance.name)
-    _told = from && GenServer.reply(from, {:ok, %{generation: number, status: :current}})
-    %{state | roll: nil}
+    from && GenServer.reply(from, {:ok, %{generation: number, status: :current}})
   end
 
   ## The table

@@ -49,6 +49,9 @@ defmodule Pyre.Options do
     control:
       {:string_or_nil, nil,
        "the path of a local socket, of at most 100 bytes, on which the instance takes an operator's commands (`mix pyre.ctl`, `bin/pyre ctl`); none by default"},
+    watch:
+      {:boolean, false,
+       "for development: load the agents' code anew as soon as one of their files changes; see `Pyre.reload/2`"},
     call_timeout: {:timeout, 5_000, "how long a call waits, in ms, where the call doesn't say"},
     start_timeout: {:pos_ms, 30_000, "how long an interpreter may take to say that it is ready, in ms"},
     drain_timeout: {:ms, 5_000, "how long running handlers may go on at shutdown, in ms"},

@@ -24,6 +24,7 @@ defmodule Pyre.RuntimeSupervisor do
       {Pyre.Agent.Starter, name}
     ]
 
+    children = if config.watch, do: children ++ [{Pyre.Generations.Watcher, name}], else: children
     children = if config.control, do: children ++ [{Pyre.Control, config}], else: children
     Supervisor.init(children, strategy: :one_for_one, max_restarts: 100, max_seconds: 5)
   end

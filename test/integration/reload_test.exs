@@ -112,7 +112,7 @@ defmodule Pyre.Integration.ReloadTest do
   test "files that can't be imported are rejected, and everything goes on as it was", %{folder: folder} do
     pyre = start(folder)
     till!(pyre, "a")
-    {:ok, 5} = Pyre.call(pyre, "a", :pay, %{cents: 5})
+    {:ok, 50} = Pyre.call(pyre, "a", :pay, %{cents: 50})
     before = shared(pyre)
     write(folder, "till.py", "class Till(:")
     assert {:error, %Error{kind: :worker_start, message: message, details: details}} = Pyre.reload(pyre)
@@ -128,11 +128,11 @@ defmodule Pyre.Integration.ReloadTest do
 
     # Also an interpreter that is started now runs what was sound.
     kill_interpreter(pyre)
-    assert {:ok, 6} = Pyre.call(pyre, "a", :pay, %{cents: 1}, timeout: 20_000)
+    assert {:ok, 75} = Pyre.call(pyre, "a", :pay, %{cents: 25}, timeout: 20_000)
 
     write(folder, "till.py", @second)
     assert {:ok, %{generation: 3}} = Pyre.reload(pyre)
-    assert {:ok, 0.07} = Pyre.call(pyre, "a", :pay, %{cents: 1})
+    assert {:ok, 1.0} = Pyre.call(pyre, "a", :pay, %{cents: 25})
   end
 
   test "an interpreter that is replaced runs what its generation began with", %{folder: folder} do
@@ -201,25 +201,45 @@ defmodule Pyre.Integration.ReloadTest do
     assert message =~ "older code can't run it"
   end
 
-  test "a long handler ends where it began, and the rest goes on", %{folder: folder} do
-    slow =
-      String.replace(@first, "self.state.cents += cents", ~S"""
-      self.state.cents += cents
-              import asyncio, pathlib
-              while cents == 99 and not pathlib.Path(__file__).with_name("open").exists():
-                  await asyncio.sleep(0.01)
-      """)
+  test "a directory that is watched is loaded by itself", %{folder: folder} do
+    pyre = start(folder, watch: true)
+    till!(pyre, "a")
+    {:ok, 200} = Pyre.call(pyre, "a", :pay, %{cents: 200})
+    write(folder, "till.py", "class Till(:")
+    eventually(fn -> match?([%{status: :rejected} | _], Pyre.generations(pyre)) end)
+    assert {:ok, 300} = Pyre.call(pyre, "a", :pay, %{cents: 100})
+    write(folder, "till.py", @second)
+    eventually(fn -> match?([%{status: :current} | _], Pyre.generations(pyre)) end)
+    assert {:ok, 3.5} = Pyre.call(pyre, "a", :pay, %{cents: 50})
+  end
 
-    write(folder, "till.py", slow)
+  test "a long handler ends where it began, and the rest goes on", %{folder: folder} do
+    write(folder, "till.py", """
+    import asyncio
+    import pathlib
+
+    from pyre import Agent, Context, handler
+
+    HERE = pathlib.Path(__file__)
+
+    class Till(Agent):
+        class State:
+            cents: int = 0
+
+        @handler
+        async def pay(self, ctx: Context, cents: int) -> int:
+            self.state.cents += cents
+            HERE.with_name("entered").touch()
+            while not HERE.with_name("open").exists():
+                await asyncio.sleep(0.01)
+            return self.state.cents
+    """)
+
     pyre = start(folder)
     for id <- ["a", "b"], do: till!(pyre, id)
     long = Task.async(fn -> Pyre.call(pyre, "a", :pay, %{cents: 99}, timeout: 30_000) end)
 
-    eventually(fn ->
-      match?({:ok, %{running: %{}}}, Pyre.info(pyre, "a")) or
-        match?({:ok, %{status: :busy}}, Pyre.info(pyre, "a"))
-    end)
-
+    eventually(fn -> File.exists?(Path.join(folder, "entered")) end)
     write(folder, "till.py", @second)
     reload = Task.async(fn -> Pyre.reload(pyre) end)
     eventually(fn -> Pyre.call(pyre, "b", :pay, %{cents: 1}) == {:ok, 0.01} end)

@@ -1,9 +1,9 @@
 """Imports the source files of one generation, whatever happens to the directories meanwhile.
 
 The BEAM copies the `.py` files of the agents' directories when a generation begins (`Pyre.Generations.Sources`), so
-that each of its interpreters, also one that replaces another hours later, runs the same code. What is imported keeps its
-own path: `__file__` and tracebacks are those of the original, and data files beside it are found. Everything that is no
-`.py` file (data, extension modules) is taken from the directory itself.
+that each of its interpreters, also one that replaces another hours later, runs the same code. What is imported keeps
+its own path: `__file__` and tracebacks are those of the original, and data files beside it are found. Everything that
+is no `.py` file (data, extension modules) is taken from the directory itself.
 """
 
 from __future__ import annotations
