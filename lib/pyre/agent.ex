@@ -337,6 +337,13 @@ defmodule Pyre.Agent do
       else: Watch.caller_gave_up(state, key)
   end
 
+  # By whoever has the request, or knows the message's number.
+  defp handle({:cancel, key, {from, ref}}, state) do
+    {verdict, state} = cancel(key, state)
+    send(from, {ref, verdict})
+    state
+  end
+
   defp handle({:worker_down, key, begun?, error, charge}, state),
     do: worker_down(key, begun?, error, charge, state)
 
@@ -382,6 +389,20 @@ defmodule Pyre.Agent do
 
   # Late: an answer to a request of a message that has ended, a fence that is down, a timer that was overtaken.
   defp handle(_late, state), do: state
+
+  defp cancel(key, %{running: %{key: key} = message} = state) when not is_map_key(message, :cancelled),
+    do: {:cancelled, Watch.cancel(state, :requested)}
+
+  defp cancel(key, state) do
+    case Enum.find(state.beside, &(&1.key == key)) do
+      nil ->
+        {if(Mailbox.progress(state.instance, key) in [:queued, :retrying], do: :elsewhere, else: :already_done),
+         state}
+
+      _beside ->
+        {:cancelled, Streams.cancel_beside(state, key)}
+    end
+  end
 
   defp own?(key, %{running: %{key: key}}), do: true
   defp own?(key, %{beside: beside}), do: Enum.any?(beside, &(&1.key == key))
@@ -470,9 +491,14 @@ defmodule Pyre.Agent do
 
   defp run(message, state) do
     cond do
-      expired?(message) -> take(message, state, fn -> Watch.expire(state, message) end)
-      Pause.paused?(state.instance, state) -> %{state | phase: :paused, mail?: true}
-      true -> dispatch(message, state)
+      expired?(message) or Mailbox.orphan?(message) ->
+        take(message, state, fn -> Watch.expire(state, message) end)
+
+      Pause.paused?(state.instance, state) ->
+        %{state | phase: :paused, mail?: true}
+
+      true ->
+        dispatch(message, state)
     end
   end
 

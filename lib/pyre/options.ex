@@ -146,6 +146,12 @@ defmodule Pyre.Options do
     start: {:start, nil, "`{class, opts}`: starts the agent first where it is missing"}
   ]
 
+  @call_many [
+    timeout:
+      {:timeout, nil, "how long all of them may take, in ms; the instance's `:call_timeout` by default"},
+    max_concurrency: {:pos_integer, 64, "how many are under way at a time"}
+  ]
+
   @stream [
     timeout:
       {:pos_timeout, nil,
@@ -192,6 +198,7 @@ defmodule Pyre.Options do
     group: @group,
     restart: @restart,
     call: @call,
+    call_many: @call_many,
     stream: @stream,
     cast: @cast,
     stop: @stop,

@@ -70,6 +70,7 @@ defmodule Pyre.Wire do
     verb_step: 9,
     verb_timers: 10,
     verb_stream: 11,
+    verb_shield: 14,
     verb_escalate: 19,
     verb_tool: 22,
     verb_tools: 23,

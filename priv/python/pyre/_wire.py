@@ -69,6 +69,7 @@ __all__ = [
     "VERB_ESCALATE",
     "VERB_GROUP",
     "VERB_MONITOR",
+    "VERB_SHIELD",
     "VERB_SPAWN",
     "VERB_STEP",
     "VERB_STOP",
@@ -139,6 +140,7 @@ VERB_DEMONITOR: Final = 8
 VERB_STEP: Final = 9
 VERB_TIMERS: Final = 10
 VERB_STREAM: Final = 11
+VERB_SHIELD: Final = 14
 VERB_ESCALATE: Final = 19
 VERB_TOOL: Final = 22
 VERB_TOOLS: Final = 23

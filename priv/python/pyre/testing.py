@@ -617,6 +617,9 @@ class RunningAgent:
     async def _serve_tools(self, _target: str, _name: str, _body: bytes) -> list[dict[str, Any]]:
         return await self._tools.listed()
 
+    async def _serve_shield(self, _target: str, _name: str, _body: bytes) -> None:
+        """Nothing cancels a handler but the end of the test."""
+
     async def _serve_commit(self, _target: str, _version: str, body: bytes) -> None:
         self._committed, self._version = body, self._kind.version
 
@@ -641,6 +644,7 @@ class RunningAgent:
         _wire.VERB_MONITOR: _serve_monitor,
         _wire.VERB_DEMONITOR: _serve_demonitor,
         _wire.VERB_TIMERS: _serve_timers,
+        _wire.VERB_SHIELD: _serve_shield,
         _wire.VERB_TOOL: _serve_tool,
         _wire.VERB_TOOLS: _serve_tools,
     }
