@@ -337,8 +337,8 @@ defmodule Pyre.Generations do
   defp finish(%{instance: instance, roll: %{number: number, from: from}}) do
     for {older, status, _at, _pinned, _reason} <- :ets.tab2list(instance.generations),
         older < number and status in [:current, :rolling] do
+      _removed = File.rm_rf(folder(instance, older))
       update(instance, older, :retired, nil)
-      File.rm_rf(folder(instance, older))
     end
 
     update(instance, number, :current, nil)

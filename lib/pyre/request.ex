@@ -112,9 +112,11 @@ defmodule Pyre.Request do
   @doc false
   @spec status(t()) :: :queued | :running | :retrying | :done
   def status(%__MODULE__{instance: name, key: key}) do
-    case Instance.get(name) do
+    instance = Instance.get(name)
+
+    case instance && Mailbox.progress(instance, key) do
       nil -> :done
-      instance -> Mailbox.progress(instance, key) || :done
+      progress -> progress
     end
   end
 

@@ -60,11 +60,11 @@ defmodule Pyre.Generations.Sources do
           File.dir?(directory),
           do: {directory, Path.join(target, Integer.to_string(at))}
 
-    for {directory, copy} <- pairs do
+    Enum.each(pairs, fn {directory, copy} ->
       File.mkdir_p!(copy)
       {_directory, files} = List.keyfind!(listing, directory, 0)
       for {path, _size, _mtime} <- files, do: copy_file(Path.join(directory, path), Path.join(copy, path))
-    end
+    end)
 
     {:ok, pairs}
   rescue

@@ -47,7 +47,10 @@ defmodule Pyre.Worker.Pool do
 
   @doc "The number of the worker that tries a new generation of code."
   @spec canary(map()) :: pos_integer()
-  def canary(config), do: Enum.max(further(config)) + 1
+  def canary(config) do
+    _first..last = further(config)
+    last + 1
+  end
 
   @doc "Room for the load of all workers that there may be."
   @spec new_load(map()) :: :counters.counters_ref()
