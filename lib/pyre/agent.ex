@@ -41,6 +41,7 @@ defmodule Pyre.Agent do
 
   alias Pyre.{Address, Classes, Error, History, Instance, Mailbox, Pause, Telemetry, Timers, Worker}
   alias Pyre.Escalations.Table
+  alias Pyre.Events.Subscriptions
   alias Pyre.Group.Member
   alias Pyre.Wire.Body
   alias Pyre.Worker.Pool
@@ -125,7 +126,11 @@ defmodule Pyre.Agent do
   # The first incarnation has nothing to recover. A predecessor that left the status "running" was killed: that is a crash
   # like any other, only that nobody has written it down.
   defp begin(state, %{status: :parked}), do: %{state | phase: :parked} |> acknowledge() |> settle()
-  defp begin(state, %{incarnation: 1}), do: state |> acknowledge() |> start() |> settle()
+  # Whoever has started it may publish at once.
+  defp begin(state, %{incarnation: 1}) do
+    Subscriptions.declare(state.instance, {state.id, state.handle}, state.class)
+    state |> acknowledge() |> start() |> settle()
+  end
 
   # It was killed while it stopped, and whoever asked for that still waits.
   defp begin(state, %{status: :stopping}), do: state |> acknowledge() |> stop_again() |> settle()
@@ -256,6 +261,7 @@ defmodule Pyre.Agent do
   defp started(state) do
     Address.put_status(state.instance, state.id, :running)
     Timers.declare(state.instance, {state.id, state.handle}, state.class)
+    Subscriptions.declare(state.instance, {state.id, state.handle}, state.class)
     interleaves? = Classes.interleaves?(state.instance, state.class)
     next(%{state | phase: :idle, running: nil, mail?: true, interleaves?: interleaves?})
   end
@@ -822,6 +828,13 @@ defmodule Pyre.Agent do
        when is_binary(key) and is_integer(delay_ms) and delay_ms > 0 and is_binary(handler) and
               is_binary(args),
        do: Timers.set(state.instance, {state.id, state.handle}, key, delay_ms, handler, args)
+
+  defp take_effect({Wire.effect_subscribe(), pattern, handler}, state)
+       when is_binary(pattern) and is_binary(handler),
+       do: Subscriptions.add(state.instance, {state.id, state.handle}, state.class, {pattern, handler})
+
+  defp take_effect({Wire.effect_unsubscribe(), pattern}, state) when is_binary(pattern),
+    do: Subscriptions.cancel(state.instance, {state.id, state.handle}, state.class, pattern)
 
   # Committed with the state.
   defp take_effect({Wire.effect_version(), version}, _state) when is_integer(version), do: :ok

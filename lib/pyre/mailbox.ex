@@ -33,6 +33,7 @@ defmodule Pyre.Mailbox do
           | :timer
           | :on_down
           | :decision
+          | :event
           | :stop
           | :put_state
           | :ping

@@ -7,7 +7,7 @@ defmodule Pyre.Agent.Requests do
   require Pyre.Wire, as: Wire
 
   alias Pyre.Agent.{Commits, Escalations, Retries, Spawning, Starter, Steps, Stopping, Tools, Waits}
-  alias Pyre.{Classes, Error, Group, Instance, Mailbox, Monitors, Timers, Worker}
+  alias Pyre.{Classes, Error, Events, Group, Instance, Mailbox, Monitors, Timers, Worker}
   alias Pyre.Tool.Runs
   alias Pyre.Wire.{Body, MsgPack}
 
@@ -175,6 +175,18 @@ defmodule Pyre.Agent.Requests do
 
   def make(state, _key, origin, {Wire.verb_commit(), _target, _version, _body, _timeout_ms}),
     do: refuse_stale(state, origin)
+
+  def make(state, _key, origin, {Wire.verb_publish(), _target, topic, body, _timeout_ms}) do
+    Instance.count(state.instance, :events)
+
+    # What came in a frame would keep the whole frame alive for as long as it waits.
+    case Events.publish(state.instance, :binary.copy(topic), :binary.copy(body)) do
+      :ok -> answer(origin, 0, @nothing)
+      {:error, error} -> answer(origin, 1, error)
+    end
+
+    state
+  end
 
   # Too late where it is cancelled already; then that is on its way to the handler.
   def make(

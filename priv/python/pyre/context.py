@@ -15,6 +15,7 @@ from pyre._schedule import Timer
 from pyre._steps import RetriedCall, Step
 from pyre._stream import Inlet
 from pyre._tools import Tool, read_tools
+from pyre._topics import check_pattern, check_topic
 from pyre.agent import Address, Agent
 
 if TYPE_CHECKING:
@@ -394,6 +395,19 @@ class Context:
         """
         asked = Question.checked(question, options, data, assignee, timeout, default, key)
         return ask(self._message, asked) if then is None else carry(self._message, asked, then)
+
+    def publish(self, topic: str, event: Any = None, /) -> Request[None]:  # noqa: ANN401
+        """Tell all who want it of an event: agents, and processes of the BEAM. At once; nobody is waited for."""
+        envelope = (_wire.VERB_PUBLISH, b"", check_topic(topic).encode(), pack(event), 0)
+        return self._message.request(envelope, _body.unpack)
+
+    def subscribe(self, pattern: str, handler: str, /) -> None:
+        """Have a handler run with each event whose topic matches, as `@on` does. It rides with the commit."""
+        self._message.subscribe(check_pattern(pattern), handler)
+
+    def unsubscribe(self, pattern: str, /) -> None:
+        """Have no handler run with the events of this pattern any more. It rides with the commit."""
+        self._message.unsubscribe(check_pattern(pattern))
 
     def tool(
         self,
