@@ -170,7 +170,7 @@ defmodule Pyre do
         Instance.count(instance, :calls)
 
         Tool.Chain.guard(instance, id, handler, fn ->
-          Client.call(instance, id, :call, handler, body, timeout)
+          Client.call(instance, id, :call, handler, body, timeout, opts[:priority])
         end)
       end
     end)
@@ -197,7 +197,8 @@ defmodule Pyre do
          {:ok, body} <- args |> args!() |> Body.args(),
          :ok <- Starter.ensure(instance, id, opts[:start]) do
       Instance.count(instance, :calls)
-      Request.open(instance, id, handler, body, opts[:timeout] || instance.config.call_timeout)
+      timeout = opts[:timeout] || instance.config.call_timeout
+      Request.open(instance, id, handler, body, timeout, opts[:priority])
     end
   end
 
@@ -211,7 +212,7 @@ defmodule Pyre do
   """
   @doc since: "0.1.0"
   @spec await(Request.t(), timeout()) :: {:ok, term()} | {:error, error()}
-  def await(%Request{} = request, timeout \\ :infinity), do: Request.await(request, timeout)
+  def await(request, timeout \\ :infinity), do: request |> request!() |> Request.await(timeout)
 
   @doc """
   Where a request stands: `:queued`, `:running`, `:retrying` (it waits for its next attempt) or `:done`: answered, one way or another.
@@ -220,7 +221,7 @@ defmodule Pyre do
   """
   @doc since: "0.1.0"
   @spec status(Request.t()) :: :queued | :running | :retrying | :done
-  def status(%Request{} = request), do: Request.status(request)
+  def status(request), do: request |> request!() |> Request.status()
 
   @doc """
   Cancels a request: a queued message is taken out of the mailbox, a running handler is cancelled and its changes are rolled back, and with it
@@ -232,7 +233,15 @@ defmodule Pyre do
   """
   @doc since: "0.1.0"
   @spec cancel(Request.t()) :: :cancelled | :already_done | :not_found
-  def cancel(%Request{instance: instance, message_id: message_id}), do: cancel(instance, message_id)
+  def cancel(request) do
+    %{instance: instance, message_id: message_id} = request!(request)
+    cancel(instance, message_id)
+  end
+
+  defp request!(%Request{} = request), do: request
+
+  defp request!(other),
+    do: raise(ArgumentError, "expected a request, as call_async/5 gives it, got: #{inspect(other, limit: 5)}")
 
   @doc """
   Cancels any message by its id, `{agent, number}`: the number is what `ctx.message_id`, the history and log lines show.
@@ -345,7 +354,7 @@ defmodule Pyre do
     with :ok <- Starter.check_id(id),
          {:ok, body} <- args |> args!() |> Body.args(),
          :ok <- Starter.ensure(instance, id, opts[:start]),
-         {:ok, _key} <- Mailbox.put(instance, id, :cast, handler, body, 0, nil) do
+         {:ok, _key} <- Mailbox.put(instance, id, :cast, handler, body, 0, nil, opts[:priority]) do
       Instance.count(instance, :casts)
     end
   end

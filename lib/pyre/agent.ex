@@ -68,6 +68,7 @@ defmodule Pyre.Agent do
     active?: false,
     interleaves?: false,
     mail?: false,
+    turn: 0,
     beside: [],
     requests: %{}
   ]
@@ -455,7 +456,9 @@ defmodule Pyre.Agent do
 
   defp next(%{stop: stop} = state) when stop != nil, do: end_politely(state)
   defp next(%{mail?: false} = state), do: state
-  defp next(state), do: state.instance |> Mailbox.next(state.handle) |> run_if_any(state)
+
+  defp next(%{turn: turn} = state),
+    do: state.instance |> Mailbox.next(state.handle, turn) |> run_if_any(%{state | turn: turn + 1})
 
   defp run_if_any(nil, state), do: %{state | mail?: false}
   defp run_if_any(:held, state), do: %{state | phase: :holding, mail?: true}
@@ -815,7 +818,10 @@ defmodule Pyre.Agent do
     deferred(message, Placement.leave(state))
   end
 
-  defp deferred(_message, state), do: next(Watch.forget(%{state | phase: :idle, running: nil, mail?: true}))
+  defp deferred(message, state) do
+    Streams.leave(message)
+    next(Watch.forget(%{state | phase: :idle, running: nil, mail?: true}))
+  end
 
   defp delete_row(%{kind: hook}, _state) when hook in [:on_start, :on_stop], do: :ok
 
@@ -866,8 +872,10 @@ defmodule Pyre.Agent do
 
   ## The loss of a worker
 
-  defp worker_down(key, begun?, error, charge, %{running: %{key: key} = message} = state),
-    do: state |> Requests.close(key) |> Placement.leave() |> charged(charge, message, begun?, error)
+  defp worker_down(key, begun?, error, charge, %{running: %{key: key} = message} = state) do
+    Streams.leave(message)
+    state |> Requests.close(key) |> Placement.leave() |> charged(charge, message, begun?, error)
+  end
 
   defp worker_down(key, begun?, error, charge, state) do
     {mine, beside} = Enum.split_with(state.beside, &(&1.key == key))

@@ -72,6 +72,9 @@ defmodule Pyre.Wire do
     verb_stream: 11,
     verb_shield: 14,
     verb_publish: 16,
+    # added to a call or a cast
+    priority_high: 32,
+    priority_low: 64,
     verb_escalate: 19,
     verb_tool: 22,
     verb_tools: 23,

@@ -54,6 +54,8 @@ __all__ = [
     "OP_RUN",
     "OP_STOP",
     "OP_WITHDRAW",
+    "PRIORITY_HIGH",
+    "PRIORITY_LOW",
     "RESULT_DONE",
     "RESULT_ERROR",
     "STATUS_CANCELLED",
@@ -145,6 +147,8 @@ VERB_TIMERS: Final = 10
 VERB_STREAM: Final = 11
 VERB_SHIELD: Final = 14
 VERB_PUBLISH: Final = 16
+PRIORITY_HIGH: Final = 32  # added to a call or a cast
+PRIORITY_LOW: Final = 64
 VERB_ESCALATE: Final = 19
 VERB_TOOL: Final = 22
 VERB_TOOLS: Final = 23

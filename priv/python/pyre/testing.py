@@ -551,7 +551,7 @@ class RunningAgent:
 
     async def _serve(self, ref: int, verb: int, target: bytes, name: bytes, body: bytes, _timeout_ms: int) -> None:
         try:
-            reply = await self._serving[verb](self, target.decode(), name.decode(), body)
+            reply = await self._serving[verb % _wire.PRIORITY_HIGH](self, target.decode(), name.decode(), body)
             if verb == _wire.VERB_STREAM:
                 for chunk in reply:
                     self._apply(_wire.OP_ITEM, ref, _body.pack(dump(chunk)))
