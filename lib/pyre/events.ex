@@ -30,7 +30,7 @@ defmodule Pyre.Events do
   def publish(instance, topic, body) do
     with {:ok, words} <- Topic.parse(topic) do
       if wanted?(instance), do: tell_node(instance, topic, words, body)
-      if Node.list() != [], do: tell_others(instance, topic, body)
+      _told = Node.list() != [] && tell_others(instance, topic, body)
       :ok
     end
   end
@@ -53,11 +53,12 @@ defmodule Pyre.Events do
   defp tell(instance, {{:agent, handle, handler}, id, class}, {topic, body}, made) do
     made = Map.put_new_lazy(made, {class, handler}, fn -> args(instance, class, handler, topic, body) end)
 
-    case Mailbox.put(instance, id, :event, handler, made[{class, handler}], 0, nil) do
-      {:ok, _key} -> Subscriptions.caught_up(instance, handle)
-      {:error, %Error{kind: :overloaded}} -> missed(instance, handle, id)
-      {:error, _stopped_or_gone} -> :ok
-    end
+    _noted =
+      case Mailbox.put(instance, id, :event, handler, made[{class, handler}], 0, nil) do
+        {:ok, _key} -> Subscriptions.caught_up(instance, handle)
+        {:error, %Error{kind: :overloaded}} -> missed(instance, handle, id)
+        {:error, _stopped_or_gone} -> :ok
+      end
 
     made
   end

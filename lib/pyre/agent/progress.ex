@@ -50,7 +50,7 @@ defmodule Pyre.Agent.Progress do
   @doc "Tells the world of a report. Those who follow the agent by `Pyre.trace/3` have it from its history."
   @spec announce(Pyre.Agent.t(), map()) :: :ok
   def announce(%{instance: instance, id: id, class: class}, fields) do
-    if Events.wanted?(instance), do: publish(instance, id, Map.put(fields, :agent, id))
+    _told = Events.wanted?(instance) && publish(instance, id, Map.put(fields, :agent, id))
 
     Telemetry.event(
       [:agent, :progress],

@@ -33,11 +33,7 @@ defmodule Pyre.Events.Subscriptions do
 
   defp put(%{subscriptions: table} = instance, pattern, subscriber, {id, class}) do
     if :ets.insert_new(table, {{:sub, pattern, subscriber}, id, class}) do
-      {:ok, words} = Topic.parse_pattern(pattern)
-
-      if Topic.wild?(words),
-        do: :ets.update_counter(table, {:wild, pattern}, {3, 1}, {{:wild, pattern}, words, 0})
-
+      join(table, pattern)
       Instance.add_subscriptions(instance, 1)
     end
 
@@ -98,8 +94,17 @@ defmodule Pyre.Events.Subscriptions do
   defp remove(%{subscriptions: table} = instance, pattern, subscriber) do
     if :ets.take(table, {:sub, pattern, subscriber}) != [] do
       Instance.add_subscriptions(instance, -1)
-      if :ets.member(table, {:wild, pattern}), do: leave(table, pattern)
+      _left = :ets.member(table, {:wild, pattern}) && leave(table, pattern)
     end
+
+    :ok
+  end
+
+  defp join(table, pattern) do
+    {:ok, words} = Topic.parse_pattern(pattern)
+
+    _count =
+      Topic.wild?(words) && :ets.update_counter(table, {:wild, pattern}, {3, 1}, {{:wild, pattern}, words, 0})
 
     :ok
   end
@@ -162,11 +167,7 @@ defmodule Pyre.Events.Subscriptions do
   @spec count_in(Instance.t(), [tuple()]) :: :ok
   def count_in(%{subscriptions: table} = instance, rows) do
     for {{:sub, pattern, _agent}, _id, _class} <- rows do
-      {:ok, words} = Topic.parse_pattern(pattern)
-
-      if Topic.wild?(words),
-        do: :ets.update_counter(table, {:wild, pattern}, {3, 1}, {{:wild, pattern}, words, 0})
-
+      join(table, pattern)
       Instance.add_subscriptions(instance, 1)
     end
 
