@@ -46,7 +46,21 @@ defmodule Pyre do
     History
   }
 
-  alias Pyre.{Instance, Mailbox, Monitors, Options, Pause, Request, Telemetry, Timers, Tool, Trace, Worker}
+  alias Pyre.{
+    Instance,
+    Limits,
+    Mailbox,
+    Monitors,
+    Options,
+    Pause,
+    Request,
+    Telemetry,
+    Timers,
+    Tool,
+    Trace,
+    Worker
+  }
+
   alias Pyre.Wire.{Body, MsgPack}
   alias Pyre.Worker.Pool
 
@@ -867,6 +881,69 @@ defmodule Pyre do
   def unsubscribe(instance, pattern), do: instance |> Instance.fetch!() |> Events.unsubscribe(pattern)
 
   @doc """
+  Sets what may be spent (`ctx.spend(usd=0.02, tokens=800)`): by an agent, a class, a tenant, or the whole instance.
+
+      :ok = Pyre.set_budget(MyApp.Pyre, {:agent, "researcher"}, usd: 5.0, tokens: 1_000_000)
+      :ok = Pyre.set_budget(MyApp.Pyre, {:tenant, "acme"}, [usd: 50], per: :day)
+
+  It is looked at before a message is run: where it is used up, a call is answered `:budget_exhausted`, anything else becomes a dead letter. What
+  runs already is not stopped, so that a budget may be overdrawn by what runs at once. `per` is `:total` (the default), `:minute`, `:hour` or
+  `:day`, by the clock in UTC. An amount of nil takes the budget back, and forgets what was spent.
+  """
+  @doc since: "0.1.0"
+  @spec set_budget(instance(), Limits.scope(), keyword(number() | nil), keyword()) :: :ok
+  def set_budget(instance, scope, amounts, opts \\ []) do
+    instance = Instance.fetch!(instance)
+    scope = budget_scope!(scope)
+    per = Options.validate!(:budget, opts)[:per]
+    amounts = Enum.map(amounts!(amounts), fn {unit, amount} -> {Atom.to_string(unit), amount} end)
+    Enum.each(amounts, fn {unit, amount} -> Limits.set_budget(instance, scope, unit, amount, per) end)
+  end
+
+  @doc """
+  What was spent by an agent, a class, a tenant or `:instance`, and its budgets, by unit.
+
+      %{"usd" => %{spent: 1.25, limit: 5, per: :total}} = Pyre.budget(MyApp.Pyre, {:agent, "researcher"})
+  """
+  @doc since: "0.1.0"
+  @spec budget(instance(), Limits.scope()) :: %{String.t() => map()}
+  def budget(instance, scope), do: instance |> Instance.fetch!() |> Limits.budget(budget_scope!(scope))
+
+  @doc """
+  Forgets what was spent; the budgets stay.
+
+      :ok = Pyre.reset_budget(MyApp.Pyre, {:agent, "researcher"})
+  """
+  @doc since: "0.1.0"
+  @spec reset_budget(instance(), Limits.scope()) :: :ok
+  def reset_budget(instance, scope), do: instance |> Instance.fetch!() |> Limits.reset(budget_scope!(scope))
+
+  defp budget_scope!(:instance), do: :instance
+  defp budget_scope!({kind, name}) when kind in [:agent, :tenant] and is_binary(name), do: {kind, name}
+  defp budget_scope!({:class, name}) when is_binary(name), do: {:class, name}
+
+  defp budget_scope!({:class, name}) when is_atom(name),
+    do: {:class, name |> inspect() |> String.trim_leading(":")}
+
+  defp budget_scope!(other),
+    do:
+      raise(
+        ArgumentError,
+        "expected :instance, {:agent, id}, {:class, class} or {:tenant, key}, got: #{inspect(other, limit: 5)}"
+      )
+
+  defp amounts!(amounts) do
+    if Keyword.keyword?(amounts) and amounts != [] and
+         Enum.all?(amounts, fn {_unit, amount} -> amount == nil or (is_number(amount) and amount >= 0) end),
+       do: amounts,
+       else:
+         raise(
+           ArgumentError,
+           "expected amounts such as [usd: 5.0, tokens: 1_000_000], got: #{inspect(amounts, limit: 5)}"
+         )
+  end
+
+  @doc """
   What happened to an agent lately, the newest last: maps with `at`, `event`, and what else there is to tell.
 
       {:ok, [%{event: :message, handler: "add", outcome: :ok, duration_us: 180}]} = Pyre.history(MyApp.Pyre, "visits")
@@ -997,6 +1074,9 @@ defmodule Pyre do
       dead_letters: :ets.info(instance.dead_letters, :size),
       paused: Pause.list(instance),
       escalations: Escalations.Table.count(instance),
+      limits: instance.config.limits,
+      slots: Limits.Slots.counts(instance),
+      budget: Limits.budget(instance, :instance),
       counters: Instance.counters(instance)
     }
   end
@@ -1033,6 +1113,8 @@ defmodule Pyre do
          group: Group.Table.parent(instance, {:agent, id}),
          timers: Timers.count(instance, agent.handle),
          subscriptions: Events.Subscriptions.of(instance, agent.handle),
+         rate_limit: opts[:rate_limit] || Classes.limit(instance, agent.class, "rate_limit"),
+         budget: Limits.budget(instance, {:agent, id}),
          escalations: Escalations.Table.count(instance, agent.handle),
          quarantine: Quarantine.fetch(instance, agent.handle),
          progress: History.last_progress(instance, agent.handle),

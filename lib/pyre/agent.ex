@@ -39,10 +39,11 @@ defmodule Pyre.Agent do
     Watch
   }
 
-  alias Pyre.{Address, Classes, Error, History, Instance, Mailbox, Pause, Telemetry, Timers, Worker}
+  alias Pyre.{Address, Classes, Error, History, Instance, Limits, Mailbox, Pause, Telemetry, Timers, Worker}
   alias Pyre.Escalations.Table
   alias Pyre.Events.Subscriptions
   alias Pyre.Group.Member
+  alias Pyre.Limits.Slots
   alias Pyre.Wire.Body
   alias Pyre.Worker.Pool
 
@@ -69,6 +70,7 @@ defmodule Pyre.Agent do
     interleaves?: false,
     mail?: false,
     turn: 0,
+    slot: nil,
     beside: [],
     requests: %{}
   ]
@@ -376,6 +378,7 @@ defmodule Pyre.Agent do
 
   defp handle(:workers_changed, %{phase: :waiting} = state), do: resume(state)
   defp handle({:admitted, worker}, state), do: admitted(worker, state)
+  defp handle(:slot, state), do: slot_granted(%{state | slot: :fresh})
   defp handle(:unparked, %{phase: :parked} = state), do: resume(state)
   defp handle(:workers_changed, %{phase: {:waiting, :on_start}} = state), do: begin_on_start(state)
   defp handle(:workers_changed, %{phase: {:waiting, hook}} = state), do: run_hook(state, hook)
@@ -454,6 +457,8 @@ defmodule Pyre.Agent do
   # A key that is gone was taken by an earlier turn, or withdrawn.
   defp oldest(key, state), do: Mailbox.get(state.instance, key) || Mailbox.next(state.instance, state.handle)
 
+  # What ran has ended: others have their turn.
+  defp next(%{slot: :held} = state), do: state |> Slots.leave() |> next()
   defp next(%{stop: stop} = state) when stop != nil, do: end_politely(state)
   defp next(%{mail?: false} = state), do: state
 
@@ -507,8 +512,17 @@ defmodule Pyre.Agent do
         %{state | phase: :paused, mail?: true}
 
       true ->
-        dispatch(message, state)
+        affordable(Limits.exhausted(state.instance, state), message, state)
     end
+  end
+
+  defp affordable(nil, message, state), do: dispatch(message, state)
+
+  defp affordable(error, message, state) do
+    take(message, state, fn ->
+      History.ended(state.instance, state.handle, message, :refused, error)
+      answer_error(message, error, state)
+    end)
   end
 
   # On request: the process stays, so that no supervisor takes it for a crash.
@@ -565,6 +579,13 @@ defmodule Pyre.Agent do
   end
 
   defp dispatch(message, state) do
+    case Slots.ask(state) do
+      {:ok, state} -> place(message, state)
+      {:wait, state} -> %{state | phase: :waiting, mail?: true}
+    end
+  end
+
+  defp place(message, state) do
     case Placement.worker(state) do
       {:ok, state} -> claim_and_deliver(message, state)
       {:wait, state} -> wait_for_worker(state)
@@ -578,6 +599,7 @@ defmodule Pyre.Agent do
         deliver(message, %{
           state
           | phase: :busy,
+            slot: state.slot && :held,
             running: message |> History.begin() |> Watch.begin() |> Streams.attend()
         }),
       else: next(%{state | mail?: true})
@@ -594,6 +616,16 @@ defmodule Pyre.Agent do
     Placement.refuse(state, error)
     %{state | phase: :waiting, mail?: true}
   end
+
+  defp slot_granted(%{phase: :waiting} = state) do
+    case resume(state) do
+      %{slot: :fresh, phase: phase} = idle when phase != :waiting -> Slots.leave(idle)
+      busy_or_without_worker -> busy_or_without_worker
+    end
+  end
+
+  # What it was for is gone.
+  defp slot_granted(state), do: Slots.leave(state)
 
   # On probation, the agent is alone in the worker for one message, and then makes room for the next.
   defp admitted(worker, %{phase: phase, probation?: true} = state) when phase in [:waiting, :idle] do
@@ -842,6 +874,10 @@ defmodule Pyre.Agent do
   defp take_effect({Wire.effect_unsubscribe(), pattern}, state) when is_binary(pattern),
     do: Subscriptions.cancel(state.instance, {state.id, state.handle}, state.class, pattern)
 
+  defp take_effect({Wire.effect_spend(), unit, millionths}, state)
+       when is_binary(unit) and is_integer(millionths) and millionths >= 0,
+       do: Limits.spend(state.instance, state, unit, millionths)
+
   # Committed with the state.
   defp take_effect({Wire.effect_version(), version}, _state) when is_integer(version), do: :ok
 
@@ -913,7 +949,7 @@ defmodule Pyre.Agent do
 
   defp park(state, evidence) do
     Ending.parked(state, evidence)
-    %{Watch.forget(state) | phase: :parked, running: nil, fence: nil, mail?: false}
+    %{(state |> Slots.leave() |> Watch.forget()) | phase: :parked, running: nil, fence: nil, mail?: false}
   end
 
   defp next_if_idle(%{phase: :idle} = state), do: resume(state)

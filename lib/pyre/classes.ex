@@ -47,6 +47,7 @@ defmodule Pyre.Classes do
       for {handler, schema} <- handlers, do: {{name, handler}, schema["interleave"], schema["idempotent"]}
 
     interleaves? = Enum.any?(rows, fn {_key, interleave, _idempotent} -> interleave == true end)
+    if class["rate_limit"] || class["concurrency"], do: Instance.limit(instance)
     hooks = {{name, :hooks}, class["on_start"] == true, class["on_stop"] == true, interleaves?}
 
     :ets.insert(instance.classes, [
@@ -117,6 +118,16 @@ defmodule Pyre.Classes do
     case :ets.lookup(instance.classes, :problems) do
       [{:problems, problems}] -> problems
       [] -> []
+    end
+  end
+
+  @doc "A limit that the class declares: `rate_limit`, as count and ms, or `concurrency`; nil where it has none."
+  @spec limit(Instance.t(), String.t(), String.t()) :: {pos_integer(), pos_integer()} | pos_integer() | nil
+  def limit(instance, class, name) do
+    case :ets.lookup(instance.classes, class) do
+      [{_name, %{^name => [count, period_ms]}}] -> {count, period_ms}
+      [{_name, %{^name => limit}}] -> limit
+      _unknown -> nil
     end
   end
 

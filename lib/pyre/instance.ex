@@ -33,6 +33,7 @@ defmodule Pyre.Instance do
     :escalations,
     :generations,
     :subscriptions,
+    :limits,
     :tools,
     :tool_runs,
     :counters,
@@ -66,6 +67,7 @@ defmodule Pyre.Instance do
           escalations: :ets.tid(),
           generations: :ets.tid(),
           subscriptions: :ets.tid(),
+          limits: :ets.tid(),
           tools: :ets.tid(),
           tool_runs: :ets.tid(),
           counters: :counters.counters_ref(),
@@ -106,7 +108,8 @@ defmodule Pyre.Instance do
   # 4 the bytes of all dead letters,
   # 5 how many pauses there are, 6 how many results of steps there are,
   # 7 how many follow an agent, 8 how many rows tell of escalations what message they belong to, 9 how many subscriptions there are, 10 set when a message had a
-  # priority, 11 the generation of code.
+  # priority, 11 the generation of code, 12 set when anything is
+  # limited.
   @handle 1
   @draining 2
   @unique 3
@@ -118,7 +121,8 @@ defmodule Pyre.Instance do
   @subscriptions 9
   @priorities 10
   @generation 11
-  @carried [@handle, @unique, @letter_bytes, @pauses, @steps, @escalating, @priorities]
+  @limited 12
+  @carried [@handle, @unique, @letter_bytes, @pauses, @steps, @escalating, @priorities, @limited]
 
   @doc "The validated options of an instance, as a map."
   @spec config(keyword()) :: map()
@@ -130,9 +134,13 @@ defmodule Pyre.Instance do
       | name: config.name || Pyre,
         workers: config.workers || System.schedulers_online(),
         agents: config.agents |> List.wrap() |> Enum.map(&Path.expand/1),
-        tools: Pyre.Tool.Spec.all!(config.tools)
+        tools: Pyre.Tool.Spec.all!(config.tools),
+        limits: Map.new(config.limits, fn {whom, limits} -> {whom(whom), Map.new(limits)} end)
     }
   end
+
+  defp whom(class) when is_atom(class), do: class |> inspect() |> String.trim_leading(":")
+  defp whom(class_or_tenant), do: class_or_tenant
 
   @doc "Makes the instance known under its name."
   @spec publish(t()) :: :ok
@@ -234,6 +242,14 @@ defmodule Pyre.Instance do
   @spec priorities?(t()) :: boolean()
   def priorities?(%__MODULE__{flags: flags}), do: :atomics.get(flags, @priorities) == 1
 
+  @doc "Takes note that something is limited: rates, what runs at once, or what may be spent."
+  @spec limit(t()) :: :ok
+  def limit(%__MODULE__{flags: flags}), do: :atomics.put(flags, @limited, 1)
+
+  @doc "Is anything limited?"
+  @spec limited?(t()) :: boolean()
+  def limited?(%__MODULE__{flags: flags}), do: :atomics.get(flags, @limited) == 1
+
   @doc "Counts the subscriptions."
   @spec add_subscriptions(t(), integer()) :: :ok
   def add_subscriptions(%__MODULE__{flags: flags}, by), do: :atomics.add(flags, @subscriptions, by)
@@ -274,7 +290,7 @@ defmodule Pyre.Instance do
 
   @doc "New flags for an instance."
   @spec new_flags() :: :atomics.atomics_ref()
-  def new_flags, do: :atomics.new(11, signed: true)
+  def new_flags, do: :atomics.new(12, signed: true)
 
   @doc "Makes a process of the tree findable by its role."
   @spec register(t(), term()) :: true

@@ -9,7 +9,7 @@ defmodule Pyre.Mailbox do
   # is run or withdrawn: the one who raises `claim` from 0 to 1 has it, be it the agent that runs it or the
   # caller who no longer wants it. A `claim` below 0 is a message that waits for its next attempt: `Pyre.Agent.Retries`.
 
-  alias Pyre.{Address, Error, Instance}
+  alias Pyre.{Address, Error, Instance, Limits}
   alias Pyre.Agent.{Retries, Steps}
   alias Pyre.Escalations
 
@@ -57,7 +57,8 @@ defmodule Pyre.Mailbox do
   @spec put(Instance.t(), Address.id(), kind(), binary(), term(), non_neg_integer(), reply_to(), priority()) ::
           {:ok, key()} | {:error, Error.t()}
   def put(instance, id, kind, handler, args, deadline, reply_to, priority \\ :normal) do
-    with {:ok, handle, seq} <- enter(instance, id, kind, size(args)),
+    with :ok <- Limits.admit(instance, id, kind),
+         {:ok, handle, seq} <- enter(instance, id, kind, size(args)),
          do:
            insert(
              instance,

@@ -52,6 +52,9 @@ defmodule Pyre.Options do
     watch:
       {:boolean, false,
        "for development: load the agents' code anew as soon as one of their files changes; see `Pyre.reload/2`"},
+    limits:
+      {:limits, [],
+       "what all agents of a class, or of a tenant, may do: a list of `{class | {:tenant, key}, rate: {count, ms}, concurrency: count}`"},
     call_timeout: {:timeout, 5_000, "how long a call waits, in ms, where the call doesn't say"},
     start_timeout: {:pos_ms, 30_000, "how long an interpreter may take to say that it is ready, in ms"},
     drain_timeout: {:ms, 5_000, "how long running handlers may go on at shutdown, in ms"},
@@ -104,6 +107,7 @@ defmodule Pyre.Options do
        "the state after a crash: the committed one, or, with `:initial`, made anew from the start arguments, without timers"},
     group: {:string_or_nil, nil, "the group that the agent is put into, at its end"},
     max_mailbox: {:pos_integer, nil, "as the instance's, for this agent"},
+    rate_limit: {:rate, nil, "`{count, ms}`: so many messages may come in that time; its class's by default"},
     isolation:
       {:isolation, nil,
        "`:dedicated` for an interpreter of its own, `{:tenant, key}` for one that it shares with this tenant's agents only"},
@@ -133,6 +137,8 @@ defmodule Pyre.Options do
     max_concurrency: {:pos_timeout, 50, "how many of it run at a time"},
     max_waiting: {:non_neg_integer, 1_000, "how many wait for their turn before `overloaded`"}
   ]
+
+  @budget [per: {{:in, [:total, :minute, :hour, :day]}, :total, "the time in which so much may be spent"}]
 
   @reload [
     force: {:boolean, false, "load the code anew although no file has changed"},
@@ -212,6 +218,7 @@ defmodule Pyre.Options do
     park: @park,
     monitor: @monitor,
     reload: @reload,
+    budget: @budget,
     history: @history,
     trace: @trace,
     put_state: @put_state,
@@ -315,6 +322,13 @@ defmodule Pyre.Options do
   def valid?(:boolean, value), do: is_boolean(value)
   def valid?(:map, value), do: is_map(value) and not is_struct(value)
   def valid?(:revision, value), do: is_integer(value) and value >= 0
+  def valid?(:rate, nil), do: true
+
+  def valid?(:rate, {count, ms}),
+    do: valid?(:pos_integer, count) and valid?(:pos_integer, ms) and count <= 1_000 * ms
+
+  def valid?(:rate, _value), do: false
+  def valid?(:limits, value), do: is_list(value) and Enum.all?(value, &limit?/1)
   def valid?(:tools, value), do: is_list(value)
   def valid?(:schema, value), do: Keyword.keyword?(value)
   def valid?({:in, values}, value), do: value in values
@@ -329,6 +343,19 @@ defmodule Pyre.Options do
     do: is_binary(value) or (is_list(value) and Enum.all?(value, &is_binary/1))
 
   def valid?(:env, value), do: is_list(value) and Enum.all?(value, &env_pair?/1)
+
+  defp limit?({whom, limits}) when is_binary(whom) or is_atom(whom), do: limits?(limits)
+  defp limit?({{:tenant, key}, limits}) when is_binary(key), do: limits?(limits) and limits[:rate] == nil
+  defp limit?(_other), do: false
+
+  defp limits?(limits) do
+    Keyword.keyword?(limits) and
+      Enum.all?(limits, fn
+        {:rate, rate} -> rate != nil and valid?(:rate, rate)
+        {:concurrency, count} -> valid?(:pos_integer, count)
+        _other -> false
+      end)
+  end
 
   defp env_pair?({name, value}), do: is_binary(name) and is_binary(value)
   defp env_pair?(_other), do: false
@@ -350,6 +377,11 @@ defmodule Pyre.Options do
   def describe(:boolean), do: "true or false"
   def describe(:map), do: "a map"
   def describe(:revision), do: "a revision, a non-negative integer"
+  def describe(:rate), do: "{count, milliseconds}, at most 1,000 a millisecond"
+
+  def describe(:limits),
+    do: "a list of {class, rate: {count, ms}, concurrency: count}; a {:tenant, key} has no rate"
+
   def describe(:tools), do: "a list of tools"
   def describe(:schema), do: "a keyword list of arguments"
   def describe({:in, values}), do: "one of #{Enum.map_join(values, ", ", &inspect/1)}"

@@ -16,6 +16,7 @@ defmodule Pyre.RuntimeSupervisor do
       {Pyre.Monitors, name},
       {Pyre.Escalations, name},
       {Pyre.Events.Supervisor, name},
+      {Pyre.Limits.Slots, name},
       {Pyre.Tool.Supervisor, name},
       {Pyre.Generations, name},
       {Pyre.Worker.Supervisor, config},

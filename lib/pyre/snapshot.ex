@@ -18,7 +18,7 @@ defmodule Pyre.Snapshot do
   alias Pyre.Agent.{Commits, Quarantine, Restarts}
   alias Pyre.Escalations.Table, as: Escalations
   alias Pyre.Events.Subscriptions
-  alias Pyre.{Address, Error, Group, Instance, Mailbox, Monitors, Timers}
+  alias Pyre.{Address, Error, Group, Instance, Limits, Mailbox, Monitors, Timers}
 
   @magic "PYRESNAP"
   @version 1
@@ -44,7 +44,8 @@ defmodule Pyre.Snapshot do
       steps: nil,
       history: nil,
       escalations: Escalations,
-      subscriptions: Subscriptions
+      subscriptions: Subscriptions,
+      limits: Limits
     ]
   end
 

@@ -3,7 +3,7 @@ defmodule Pyre.State do
 
   # Owns the tables of an instance and does nothing else, so that it has no reason to die: addresses, mailboxes,
   # committed states, restart budgets, groups, timers, dead letters, monitors, pauses, quarantine, steps, histories,
-  # escalations, tools, generations, subscriptions. Every other process of
+  # escalations, tools, generations, subscriptions, limits. Every other process of
   # the tree can be lost and rebuilds itself from here. It is the first child and the last to stop.
 
   use GenServer
@@ -32,6 +32,7 @@ defmodule Pyre.State do
     Instance.set_origin()
     instance = build(config)
     Enum.each(config.tools, &Table.put(instance, &1))
+    if config.limits != %{}, do: Instance.limit(instance)
 
     # Before anybody can look.
     with :ok <- Snapshot.restore(instance, config.snapshot) do
@@ -99,6 +100,7 @@ defmodule Pyre.State do
       escalations: table(:pyre_escalations, :ordered_set),
       generations: table(:pyre_generations, :set),
       subscriptions: table(:pyre_subscriptions, :ordered_set),
+      limits: table(:pyre_limits, :ordered_set),
       tools: table(:pyre_tools, :set),
       tool_runs: table(:pyre_tool_runs, :set),
       counters: Instance.new_counters(),

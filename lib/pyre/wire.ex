@@ -87,6 +87,7 @@ defmodule Pyre.Wire do
     effect_unsubscribe: 5,
     effect_escalate: 6,
     effect_failure: 7,
+    effect_spend: 8,
     effect_version: 9,
 
     # how the interpreter ended

@@ -9,7 +9,7 @@ defmodule Pyre.Agent.Ending do
   alias Pyre.Agent.{Commits, Quarantine, Restarts, Waits}
   alias Pyre.Events.Subscriptions
   alias Pyre.Group.Member
-  alias Pyre.{Address, Classes, DeadLetters, Error, Escalations, History, Instance, Mailbox}
+  alias Pyre.{Address, Classes, DeadLetters, Error, Escalations, History, Instance, Limits, Mailbox}
   alias Pyre.{Monitors, PythonError}
   alias Pyre.{Pause, Telemetry, Timers, Worker}
   alias Pyre.Worker.Pool
@@ -322,6 +322,7 @@ defmodule Pyre.Agent.Ending do
     give_up_rest(instance, id, handle)
     if keep == :keep, do: Commits.keep(instance, handle, id)
     Timers.delete(instance, handle)
+    Limits.delete(instance, id, handle)
     Subscriptions.delete(instance, handle)
     Escalations.Table.close_all(instance, handle)
     Monitors.forget(instance, handle)

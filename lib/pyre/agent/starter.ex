@@ -152,7 +152,16 @@ defmodule Pyre.Agent.Starter do
   defp reserve(instance, {class, id, args}, schema, opts) do
     kept =
       opts
-      |> Keyword.take([:restart, :max_restarts, :max_seconds, :max_mailbox, :isolation, :on_restart, :meta])
+      |> Keyword.take([
+        :restart,
+        :max_restarts,
+        :max_seconds,
+        :max_mailbox,
+        :rate_limit,
+        :isolation,
+        :on_restart,
+        :meta
+      ])
       |> Enum.reject(&default?/1)
 
     cond do
@@ -169,6 +178,7 @@ defmodule Pyre.Agent.Starter do
 
   defp start_process(instance, id, schema, opts) do
     {:ok, %{handle: handle}} = Address.fetch(instance, id)
+    if opts[:rate_limit], do: Instance.limit(instance)
     Commits.adopt(instance, handle, id)
 
     case supervise(instance, id, opts[:group]) do

@@ -11,10 +11,11 @@ import inspect
 import types
 import typing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pyre import errors
 from pyre._convert import Loader, Mismatch, loader
+from pyre._limits import concurrency, rate_limit
 from pyre._migration import check_version
 from pyre._schema import describe
 from pyre._state import StateKind
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     Bind = Callable[[dict[str, Any]], dict[str, Any]]
     Start = Callable[[Any, Message, dict[str, Any]], Coroutine[Any, Any, Any]]
+
+T = TypeVar("T")
 
 __all__ = ["AgentClass", "HandlerError", "HandlerSpec", "compile_agent", "compile_function"]
 
@@ -103,6 +106,8 @@ class AgentClass:
     snapshot_kind: type[Agent]
     interleaves: bool
     version: int
+    rate_limit: list[int] | None
+    concurrency: int | None
 
     def outline(self) -> dict[str, Any]:
         """Describe it for READY."""
@@ -112,6 +117,8 @@ class AgentClass:
             "module": self.kind.__module__,
             "file": self.file,
             "version": self.version,
+            "rate_limit": self.rate_limit,
+            "concurrency": self.concurrency,
             "doc": inspect.cleandoc(self.kind.__doc__ or ""),
             "autostart": self.autostart,
             "timers": self.timers,
@@ -145,7 +152,9 @@ def compile_agent(kind: type[Agent], file: str, resource_types: Mapping[Any, str
         subscriptions=_subscriptions(kind, handlers),
         snapshot_kind=_snapshot_kind(kind),
         interleaves=any(spec.options.interleave for spec in handlers),
-        version=_version(kind),
+        version=_declared(kind, check_version),
+        rate_limit=_declared(kind, rate_limit),
+        concurrency=_declared(kind, concurrency),
     )
     kind.__pyre_class__ = compiled
     return compiled
@@ -158,9 +167,9 @@ def _state_kind(kind: type[Agent]) -> StateKind:
         raise HandlerError(f"{kind.__name__}.State: {exc}") from exc
 
 
-def _version(kind: type[Agent]) -> int:
+def _declared(kind: type[Agent], read: Callable[[type[Agent]], T]) -> T:
     try:
-        return check_version(kind)
+        return read(kind)
     except TypeError as exc:
         raise HandlerError(f"{kind.__name__}: {exc}") from exc
 

@@ -498,6 +498,11 @@ class Message:
         self._must_be_writing("cancel a timer")
         self._more().effects.append((_wire.EFFECT_CANCEL_TIMER, key.encode()))
 
+    def spend(self, unit: str, amount: int) -> None:
+        """Count what was spent with the commit, in millionths."""
+        self._must_be_writing("spend")
+        self._more().effects.append((_wire.EFFECT_SPEND, unit.encode(), amount))
+
     def subscribe(self, pattern: str, handler: str) -> None:
         """Want events with the commit."""
         self._must_be_writing("subscribe")

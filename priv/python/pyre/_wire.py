@@ -12,6 +12,7 @@ __all__ = [
     "EFFECT_ESCALATE",
     "EFFECT_FAILURE",
     "EFFECT_SCHEDULE",
+    "EFFECT_SPEND",
     "EFFECT_SUBSCRIBE",
     "EFFECT_TIMER",
     "EFFECT_UNSUBSCRIBE",
@@ -161,6 +162,7 @@ EFFECT_SUBSCRIBE: Final = 4
 EFFECT_UNSUBSCRIBE: Final = 5
 EFFECT_ESCALATE: Final = 6
 EFFECT_FAILURE: Final = 7
+EFFECT_SPEND: Final = 8
 EFFECT_VERSION: Final = 9
 
 # how the interpreter ended

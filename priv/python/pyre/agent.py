@@ -39,6 +39,8 @@ class Agent(Activation):
 
     autostart: ClassVar[bool | str | Mapping[str, Mapping[str, Any]]] = False
     version: ClassVar[int] = 1
+    rate_limit: ClassVar[str | tuple[int, float] | None] = None
+    concurrency: ClassVar[int | None] = None
 
     id: Address
     state: Any

@@ -11,6 +11,7 @@ import structlog
 from pyre import _body, _schedule, _wire, errors
 from pyre._convert import pack
 from pyre._escalations import Answer, Question, ask, carry
+from pyre._limits import millionths
 from pyre._schedule import Timer
 from pyre._steps import RetriedCall, Step
 from pyre._stream import Inlet
@@ -404,6 +405,15 @@ class Context:
         """
         asked = Question.checked(question, options, data, assignee, timeout, default, key)
         return ask(self._message, asked) if then is None else carry(self._message, asked, then)
+
+    def spend(self, **amounts: float) -> None:
+        """Count what was spent, such as `ctx.spend(usd=0.02, tokens=800)`, for the agent, its class and its tenant.
+
+        It rides with the commit. Where a budget (`Pyre.set_budget`) is used up, no further message is run.
+        """
+        spent = {unit: millionths(unit, amount) for unit, amount in amounts.items()}
+        for unit, amount in spent.items():
+            self._message.spend(unit, amount)
 
     def publish(self, topic: str, event: Any = None, /) -> Request[None]:  # noqa: ANN401
         """Tell all who want it of an event: agents, and processes of the BEAM. At once; nobody is waited for."""

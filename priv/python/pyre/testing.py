@@ -169,6 +169,7 @@ class RunningAgent:
         self._asking: asyncio.Future[None] | None = None
         self._unwanted: set[bytes] = set()
         self._wanted: list[tuple[str, str]] = [(pattern, name) for pattern, name in self._kind.subscriptions]
+        self.spent: dict[str, float] = {}
         self.published: list[tuple[str, Any]] = []
         self._epoch_seconds = (started or dt.datetime.now(dt.UTC)).timestamp()
         self._waiting: dict[int, asyncio.Future[tuple[Any, ...]]] = {}
@@ -483,7 +484,9 @@ class RunningAgent:
         return _body.unpack(body)
 
     def _take_effect(self, kind: int, key: bytes, *rest: Any) -> None:  # noqa: ANN401
-        if kind == _wire.EFFECT_SUBSCRIBE:
+        if kind == _wire.EFFECT_SPEND:
+            self.spent[key.decode()] = self.spent.get(key.decode(), 0.0) + rest[0] / 1_000_000
+        elif kind == _wire.EFFECT_SUBSCRIBE:
             wanted = (key.decode(), rest[0].decode())
             self._wanted = [*(each for each in self._wanted if each != wanted), wanted]
         elif kind == _wire.EFFECT_UNSUBSCRIBE:
