@@ -587,10 +587,23 @@ defmodule Pyre.Agent do
 
   defp place(message, state) do
     case Placement.worker(state) do
-      {:ok, state} -> claim_and_deliver(message, state)
+      {:ok, state} -> hand_over(message, state)
       {:wait, state} -> wait_for_worker(state)
       {{:failed, error}, state} -> without_worker(error, state)
     end
+  end
+
+  # What another agent's handler waits for may go where it is crowded: else all that are under way might wait for what may not begin.
+  defp hand_over(%{reply_to: {:agent, _pid, _token}} = message, %{instance: instance, worker: worker} = state) do
+    Pool.force(instance, worker)
+    claim_and_deliver(message, state)
+  end
+
+  # Looked at again after the pid is in the table.
+  defp hand_over(message, %{instance: instance, worker: worker} = state) do
+    if Pool.begin(instance, worker) or (Pool.wait(instance, self()) and Pool.begin(instance, worker)),
+      do: claim_and_deliver(message, state),
+      else: %{state | phase: :waiting, mail?: true}
   end
 
   defp claim_and_deliver(message, state) do
@@ -602,7 +615,12 @@ defmodule Pyre.Agent do
             slot: state.slot && :held,
             running: message |> History.begin() |> Watch.begin() |> Streams.attend()
         }),
-      else: next(%{state | mail?: true})
+      else: not_handed_over(state)
+  end
+
+  defp not_handed_over(%{worker: {no, _pid}} = state) do
+    Pool.finish(state.instance, no)
+    next(%{state | mail?: true})
   end
 
   defp wait_for_worker(state) do
@@ -649,15 +667,23 @@ defmodule Pyre.Agent do
         state
 
       :closed ->
+        {no, _pid} = state.worker
+        Pool.finish(state.instance, no)
         error = Error.new(:worker_down, "the worker is being replaced", %{begun: false})
         worker_down(message.key, false, error, nil, state)
     end
   end
 
+  # Wherever it is crowded.
+  defp redeliver(message, state) do
+    Pool.force(state.instance, state.worker)
+    deliver(message, state)
+  end
+
   defp run_beside(message, state) do
     if Mailbox.claim(state.instance, message.key),
       do:
-        deliver(message, %{state | beside: [message |> History.begin() |> Streams.attend() | state.beside]}),
+        redeliver(message, %{state | beside: [message |> History.begin() |> Streams.attend() | state.beside]}),
       else: state
   end
 
@@ -665,7 +691,7 @@ defmodule Pyre.Agent do
     case Placement.worker(state) do
       {:ok, state} ->
         message = state |> Delivery.hook(hook) |> History.begin()
-        deliver(message, %{state | running: message, phase: phase(hook)})
+        redeliver(message, %{state | running: message, phase: phase(hook)})
 
       {_none, state} ->
         Pool.wait(state.instance, self())
@@ -751,7 +777,8 @@ defmodule Pyre.Agent do
   defp finished(Wire.status_evicted(), %{kind: kind}, _done, state) when kind in [:on_start, :on_stop],
     do: run_hook(%{state | active?: false}, kind)
 
-  defp finished(Wire.status_evicted(), message, _done, state), do: deliver(message, %{state | active?: false})
+  defp finished(Wire.status_evicted(), message, _done, state),
+    do: redeliver(message, %{state | active?: false})
 
   defp finished(Wire.status_rejected(), message, {body, _new_state, _effects}, state) do
     Instance.count(state.instance, :refusals)

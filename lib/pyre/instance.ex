@@ -38,6 +38,7 @@ defmodule Pyre.Instance do
     :tool_runs,
     :counters,
     :load,
+    :under_way,
     :flags,
     :directory
   ]
@@ -72,6 +73,7 @@ defmodule Pyre.Instance do
           tool_runs: :ets.tid(),
           counters: :counters.counters_ref(),
           load: :counters.counters_ref(),
+          under_way: :atomics.atomics_ref(),
           flags: :atomics.atomics_ref(),
           directory: Path.t()
         }

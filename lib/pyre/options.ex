@@ -75,6 +75,9 @@ defmodule Pyre.Options do
       {:boolean, false,
        "keep arguments and replies in the histories too, up to 16 KiB each; else they tell of neither"},
     max_threads: {:pos_integer, 64, "threads for `def` handlers in one interpreter"},
+    max_in_flight:
+      {:pos_integer, 10_000,
+       "messages under way in one interpreter; further ones wait in their mailboxes, but for those that handlers wait for"},
     max_activations: {:pos_integer, 50_000, "agents' objects held by one interpreter"},
     stall_warning: {:pos_ms, 100, "ms that a handler may hold the loop before it is warned about by name"},
     stall_timeout:

@@ -105,6 +105,7 @@ defmodule Pyre.State do
       tool_runs: table(:pyre_tool_runs, :set),
       counters: Instance.new_counters(),
       load: Pyre.Worker.Pool.new_load(config),
+      under_way: Pyre.Worker.Pool.new_under_way(config),
       flags: Instance.new_flags(),
       directory: make_directory()
     }

@@ -195,6 +195,7 @@ defmodule Pyre.Worker do
     if state.status == :ready do
       state |> push_activation(deliver, activation) |> push_message(agent, key, deliver) |> continue()
     else
+      Pool.finish(state.instance, state.no)
       send(agent, {:worker_down, key, false, not_ready(state), nil})
       {:noreply, state}
     end
@@ -267,6 +268,9 @@ defmodule Pyre.Worker do
 
   def handle_info(:tell_clock, state) do
     Process.send_after(self(), :tell_clock, @clock_ms)
+
+    # Who was killed between being counted in and handing its message over is counted in for ever.
+    if state.in_flight == %{}, do: Pool.none_under_way(state.instance, state.no)
 
     if state.status in @up,
       do: state |> push({Wire.op_clock(), Instance.now_ms()}, 0) |> continue(),
@@ -472,6 +476,7 @@ defmodule Pyre.Worker do
     if state.os_pid, do: Reaper.kill(instance, state.os_pid)
     # First, so that whoever is told does not turn to this worker again.
     Pool.close(instance, state.no, :starting)
+    Pool.none_under_way(instance, state.no)
     %{begun: begun} = Recorder.left(state.paths.recorder)
     evidence = PostMortem.evidence(state, error)
 
@@ -625,6 +630,7 @@ defmodule Pyre.Worker do
 
       {{agent, key}, in_flight} ->
         send(agent, {:done, key, status, body, new_state, effects})
+        Pool.finish(state.instance, state.no)
         drained(%{state | in_flight: in_flight})
     end
   end

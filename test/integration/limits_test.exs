@@ -145,6 +145,58 @@ defmodule Pyre.Integration.LimitsTest do
     end
   end
 
+  describe "messages under way" do
+    setup do
+      pyre = start_pyre!(max_in_flight: 3)
+      ids = for n <- 1..6, do: start_agent!(pyre, "Relay", id: "r#{n}")
+      {:ok, pyre: pyre, ids: ids, folder: workspace()}
+    end
+
+    defp pass_on(pyre, id, folder, route, name) do
+      {:ok, request} =
+        Pyre.call_async(pyre, id, :pass_on, %{folder: folder, route: route, name: name}, timeout: 20_000)
+
+      request
+    end
+
+    test "are so many in one interpreter, and the others wait on the BEAM", %{
+      pyre: pyre,
+      ids: ids,
+      folder: folder
+    } do
+      requests = for id <- ids, do: pass_on(pyre, id, folder, [], id)
+      entered = fn -> Enum.count(ids, &(gate(folder, &1) != [])) end
+      eventually(fn -> entered.() == 3 end)
+      # Also while others are put, and end.
+      {:error, %Error{}} = Pyre.call(pyre, List.last(ids), :add, %{}, timeout: 100)
+      assert entered.() == 3
+      [first | _others] = Enum.filter(ids, &(gate(folder, &1) != []))
+      open_gate(folder, first)
+      eventually(fn -> entered.() == 4 end)
+      for id <- ids, do: open_gate(folder, id)
+      assert Enum.map(requests, &Pyre.await/1) == for(id <- ids, do: {:ok, id})
+    end
+
+    test "are more where handlers wait for each other", %{pyre: pyre, folder: folder} do
+      requests =
+        for {one, other} <- [{"r1", "r4"}, {"r2", "r5"}, {"r3", "r6"}],
+            do: pass_on(pyre, one, folder, [other], other)
+
+      for id <- ["r4", "r5", "r6"], do: await_gate(folder, id)
+      for id <- ["r4", "r5", "r6"], do: open_gate(folder, id)
+      assert Enum.map(requests, &Pyre.await/1) == [{:ok, "r4"}, {:ok, "r5"}, {:ok, "r6"}]
+    end
+
+    test "of an interpreter that dies are none any more", %{pyre: pyre, ids: ids, folder: folder} do
+      requests = for id <- ids, do: pass_on(pyre, id, folder, [], id)
+      eventually(fn -> Enum.count(ids, &(gate(folder, &1) != [])) == 3 end)
+      for id <- ids, do: open_gate(folder, id)
+      kill_interpreter(pyre)
+      for request <- requests, do: Pyre.await(request)
+      for id <- ids, do: assert({:ok, _count} = Pyre.call(pyre, id, :add, %{}, timeout: 20_000))
+    end
+  end
+
   describe "a budget" do
     setup do
       pyre = start_pyre!()

@@ -56,6 +56,10 @@ defmodule Pyre.Worker.Pool do
   @spec new_load(map()) :: :counters.counters_ref()
   def new_load(config), do: config |> canary() |> :counters.new([])
 
+  @doc "Room for how many messages are under way in each."
+  @spec new_under_way(map()) :: :atomics.atomics_ref()
+  def new_under_way(config), do: config |> canary() |> :atomics.new([])
+
   @doc "Takes a number for a worker. False where it is taken."
   @spec reserve(Instance.t(), pos_integer(), role()) :: boolean()
   def reserve(instance, no, role),
@@ -226,6 +230,42 @@ defmodule Pyre.Worker.Pool do
   @doc "Asks to be woken by `:workers_changed`."
   @spec wait(Instance.t(), pid()) :: true
   def wait(instance, pid), do: :ets.insert(instance.waiting, {pid})
+
+  @doc "Counts a message in that goes to a worker, where there is room."
+  @spec begin(Instance.t(), worker()) :: boolean()
+  def begin(%{config: %{max_in_flight: most}, under_way: under_way}, {no, _pid}) do
+    :atomics.add_get(under_way, no, 1) <= most or :atomics.sub(under_way, no, 1) != :ok
+  end
+
+  @doc "Counts one in that must go."
+  @spec force(Instance.t(), worker()) :: :ok
+  def force(%{under_way: under_way}, {no, _pid}), do: :atomics.add(under_way, no, 1)
+
+  @doc "Counts a message out that is under way no more. Where it was crowded, who waits for that is woken."
+  @spec finish(Instance.t(), pos_integer()) :: :ok
+  def finish(%{config: %{max_in_flight: most}, under_way: under_way} = instance, no) do
+    count = :atomics.sub_get(under_way, no, 1)
+
+    cond do
+      2 * count < most - 1 or count >= most -> :ok
+      # One for each that ends; and all at the last, since who was woken may have had nothing to run any more.
+      2 * count > most + 1 -> wake_one(instance)
+      true -> wake(instance)
+    end
+  end
+
+  @doc "Nothing is under way in a worker."
+  @spec none_under_way(Instance.t(), pos_integer()) :: :ok
+  def none_under_way(%{under_way: under_way}, no), do: :atomics.put(under_way, no, 0)
+
+  defp wake_one(instance) do
+    with pid when is_pid(pid) <- :ets.first(instance.waiting) do
+      :ets.delete(instance.waiting, pid)
+      send(pid, :workers_changed)
+    end
+
+    :ok
+  end
 
   @doc "Wakes all who wait."
   @spec wake(Instance.t()) :: :ok
