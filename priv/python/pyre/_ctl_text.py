@@ -8,6 +8,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+__all__ = [
+    "agents",
+    "as_json",
+    "fields",
+    "health",
+    "letters",
+    "plain",
+    "quarantine",
+    "status",
+    "table",
+    "tree",
+    "workers",
+]
+
 WIDEST = 60
 MIB = 1024 * 1024
 

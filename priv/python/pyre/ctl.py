@@ -20,6 +20,8 @@ from pyre import _ctl_text as text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+__all__ = ["NoNodeError", "RefusedError", "ask", "default_path", "find_socket", "main", "parser"]
+
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
 EXIT_NO_NODE = 69
