@@ -30,23 +30,9 @@ defmodule Pyre do
   (`Pyre.Bin` forces bytes); atoms arrive as `str`; `DateTime` is an aware `datetime`. Structs need an explicit conversion.
   """
 
-  alias Pyre.Agent.{Client, Commits, Quarantine, Restarting, Restarts, Starter, Stopping}
-
-  alias Pyre.{
-    Address,
-    Classes,
-    DeadLetters,
-    Drain,
-    Group,
-    Health,
-    Instance,
-    Mailbox,
-    Monitors,
-    Options,
-    Pause
-  }
-
-  alias Pyre.{Telemetry, Timers, Worker}
+  alias Pyre.Agent.{Client, Commits, Quarantine, Restarting, Restarts, Starter, Stopping, Streaming}
+  alias Pyre.{Address, Classes, DeadLetters, Drain, Escalations, Group, Health, History, Instance, Mailbox}
+  alias Pyre.{Monitors, Options, Pause, Telemetry, Timers, Tool, Trace, Worker}
   alias Pyre.Wire.{Body, MsgPack}
   alias Pyre.Worker.Pool
 
@@ -168,7 +154,10 @@ defmodule Pyre do
            {:ok, body} <- args |> args!() |> Body.args(),
            :ok <- Starter.ensure(instance, id, opts[:start]) do
         Instance.count(instance, :calls)
-        Client.call(instance, id, :call, handler, body, timeout)
+
+        Tool.Chain.guard(instance, id, handler, fn ->
+          Client.call(instance, id, :call, handler, body, timeout)
+        end)
       end
     end)
   end
@@ -183,6 +172,35 @@ defmodule Pyre do
   def call!(instance, id, handler, args \\ %{}, opts \\ []) do
     case call(instance, id, handler, args, opts) do
       {:ok, reply} -> reply
+      {:error, error} -> raise error
+    end
+  end
+
+  @doc """
+  Reads what a handler yields, chunk by chunk: a lazy enumerable.
+
+      MyApp.Pyre |> Pyre.stream("writer", :draft, %{topic: "tea"}) |> Enum.each(&IO.write/1)
+
+  The message is sent when the first chunk is asked for, and occupies the agent until the handler has ended. The handler runs at most 16
+  chunks, or 1 MiB, ahead of the reader. Leaving early (`Enum.take/2`), or the reader's death, closes the generator at
+  once: its `finally` runs, and its changes are rolled back. The state is committed at the end, or by `ctx.commit()`; chunks
+  are there before. Options:
+
+  #{Pyre.Options.docs(:stream)}
+
+  What ends the stream before its end is raised, after the chunks that came before it: the same errors as of `call/5`. A stream that has
+  begun is never run again: where its worker dies, `:worker_down` is raised.
+  """
+  @doc since: "0.1.0"
+  @spec stream(instance(), id(), handler(), map(), keyword()) :: Enumerable.t()
+  def stream(instance, id, handler, args \\ %{}, opts \\ []) do
+    instance = Instance.fetch!(instance)
+    handler = handler!(handler)
+    opts = Options.validate!(:stream, opts)
+
+    with :ok <- Starter.check_id(id), {:ok, body} <- args |> args!() |> Body.args() do
+      Streaming.chunks(instance, id, handler, body, opts, fn -> Starter.ensure(instance, id, opts[:start]) end)
+    else
       {:error, error} -> raise error
     end
   end
@@ -347,6 +365,7 @@ defmodule Pyre do
   defp unpark_agent(instance, agent) do
     Quarantine.forget(instance, agent.handle)
     Address.put_status(instance, agent.id, :running)
+    History.note(instance, agent.id, :unparked, %{})
     if agent.pid, do: send(agent.pid, :unparked)
     :ok
   end
@@ -460,6 +479,69 @@ defmodule Pyre do
       Worker.Run.call(instance, {module, function, body}, opts[:timeout] || instance.config.call_timeout)
     end
   end
+
+  @doc """
+  Offers agents a tool, as the option `:tools` does; see `Pyre.Tool`. One with the same name is replaced.
+
+      :ok = Pyre.add_tool(MyApp.Pyre, MyApp.CrmLookup)
+      :ok = Pyre.add_tool(MyApp.Pyre, {"clock", fn _args -> {:ok, DateTime.utc_now()} end, description: "Tells the time."})
+
+  It lasts as long as the instance does. An `ArgumentError` says why something is no tool.
+  """
+  @doc since: "0.1.0"
+  @spec add_tool(instance(), Pyre.Tool.entry()) :: :ok
+  def add_tool(instance, tool) do
+    instance = Instance.fetch!(instance)
+    spec = Tool.Spec.new!(tool)
+    Tool.Table.put(instance, spec)
+    Instance.notify(instance, :tools, {:changed, spec.name})
+  end
+
+  @doc """
+  Offers agents a tool no more. What runs of it runs on; who waits for it gets `:not_found`.
+
+      :ok = Pyre.remove_tool(MyApp.Pyre, "clock")
+  """
+  @doc since: "0.1.0"
+  @spec remove_tool(instance(), String.t()) :: :ok | {:error, error()}
+  def remove_tool(instance, name) do
+    instance = Instance.fetch!(instance)
+    with :ok <- Tool.Table.delete(instance, name), do: Instance.notify(instance, :tools, {:changed, name})
+  end
+
+  @doc """
+  The tools that agents are offered, by name: what each does, its arguments as JSON Schema, and how many of it run and wait.
+
+      [%{name: "crm.lookup", description: "Looks a customer up by number.", schema: %{"type" => "object"}, running: 0, waiting: 0}] =
+        Pyre.tools(MyApp.Pyre)
+  """
+  @doc since: "0.1.0"
+  @spec tools(instance()) :: [map()]
+  def tools(instance) do
+    instance = Instance.fetch!(instance)
+    counts = Tool.Runs.counts(instance)
+
+    for spec <- Tool.Table.all(instance) do
+      {running, waiting} = Map.get(counts, spec.name, {0, 0})
+
+      spec
+      |> Map.take([:name, :description, :timeout, :max_concurrency, :max_waiting])
+      |> Map.merge(%{schema: spec.json, running: running, waiting: waiting})
+    end
+  end
+
+  @doc """
+  The handlers of a class that are marked `@handler(tool=True)`, by name, with their arguments as JSON Schema: as a language model is
+  told of what it may use.
+
+      {:ok, [%{name: "take", description: "Takes pieces out of the stock.", schema: %{"type" => "object"}}]} =
+        Pyre.schema(MyApp.Pyre, "Stock")
+
+  Errors: `:unknown_class`.
+  """
+  @doc since: "0.1.0"
+  @spec schema(instance(), class()) :: {:ok, [map()]} | {:error, error()}
+  def schema(instance, class), do: instance |> Instance.fetch!() |> Classes.tools(Starter.to_name!(class))
 
   @doc """
   The process of an agent, or nil.
@@ -576,7 +658,7 @@ defmodule Pyre do
 
       [%{id: 7, agent: "visits", handler: "add", reason: :failed}] = Pyre.dead_letters(MyApp.Pyre, agent: "visits")
 
-  Each is a map with `id`, `agent`, `class`, `kind` (`:cast`, `:timer`, `:on_down`), `handler`, `args`, `reason`, `error`, `attempts`
+  Each is a map with `id`, `agent`, `class`, `kind` (`:cast`, `:timer`, `:on_down`, `:decision`), `handler`, `args`, `reason`, `error`, `attempts`
   and `at`. The reasons:
 
     * `:failed` - its handler raised. It is never run again by itself
@@ -616,6 +698,115 @@ defmodule Pyre do
   def discard_dead_letter(instance, letter), do: instance |> Instance.fetch!() |> DeadLetters.discard(letter)
 
   @doc """
+  What happened to an agent lately, the newest last: maps with `at`, `event`, and what else there is to tell.
+
+      {:ok, [%{event: :message, handler: "add", outcome: :ok, duration_us: 180}]} = Pyre.history(MyApp.Pyre, "visits")
+
+  The events:
+
+    * `:message` - a message ended: `message_id`, `kind` (`:call`, `:cast`, `:timer`, ...), `handler`, `attempt`, `duration_us` (nil where
+      its begin is not known), `outcome`, and, unless that is `:ok`, `error` (a kind, or the name of a Python exception) and `message`
+      (what it says, cut at 500 characters). The other outcomes: `:failed`, `:refused`, `:retried` (it is to run again), `:interrupted`
+      (its worker or its agent's process died under it), `:blamed` (it killed its worker), `:cancelled`, `:expired` (it did not run)
+    * `:progress` - the last report of a message: `message_id`, `handler`, `attempt`, `fraction`, `text`
+    * `:crashed` - the agent's process ended over an `error`; `verdict` is `:restart` or `:terminate`
+    * `:restarted` - not after a crash; `reason` is `:requested` or `:supervisor` (its group's strategy)
+    * `:terminated`, `:parked` - for good, until somebody restarts or unparks it; `message` tells why
+    * `:struck` - it hurt its `worker`: `handler`, `message_id`, `message`; `verdict` is `:probation` or `:park`
+    * `:escalation_opened` - `escalation`, `kind`, `question`, `assignee`; `:escalation_decided` - the same, and `outcome`, `answer`, `by`
+    * `:unparked`, `:paused`, `:resumed` (pauses of this very agent), `:state_put` (with its `message_id` and the `revision`)
+
+  The last messages that ended well are kept, and as many other entries: `:history` of each, an option of the instance. They survive
+  whatever happens to the interpreter and to the agent's process, and go with `stop_agent/3` and `delete_agent/2`.
+
+  Of what messages carried nothing is kept. With the instance's option `payloads: true` a `:message` has its `args` and, where it ended
+  well, its `reply`; what is larger than 16 KiB stands as `{:too_large, bytes}`. Options:
+
+  #{Pyre.Options.docs(:history)}
+  """
+  @doc since: "0.1.0"
+  @spec history(instance(), id(), keyword()) :: {:ok, [map()]} | {:error, error()}
+  def history(instance, id, opts \\ []) do
+    instance = Instance.fetch!(instance)
+    opts = Options.validate!(:history, opts)
+
+    with :ok <- Starter.check_id(id),
+         {:ok, %{handle: handle}} <- address(instance, id),
+         do: {:ok, History.list(instance, handle, opts)}
+  end
+
+  @doc """
+  Follows an agent live: a lazy enumerable of the entries that `history/3` has, from the instant on at which it is enumerated. Of
+  progress it has each report, not only a message's last.
+
+      MyApp.Pyre |> Pyre.trace("visits", limit: 10) |> Enum.each(&IO.inspect/1)
+
+  It ends by itself: after `:limit` entries, after `:timeout`, when the agent is stopped or deleted, and when the instance ends. Nobody
+  waits for who reads it: where `:buffer` entries are still to be read, further ones are left out, and in their place comes one
+  `%{event: :dropped, count: n}`. It belongs to the process that enumerates it, and ends with it.
+
+  Where nobody has the id, a `Pyre.Error` of the kind `:not_found` is raised when it is enumerated. Options:
+
+  #{Pyre.Options.docs(:trace)}
+  """
+  @doc since: "0.1.0"
+  @spec trace(instance(), id(), keyword()) :: Enumerable.t()
+  def trace(instance, id, opts \\ []) do
+    instance = Instance.fetch!(instance)
+    opts = Options.validate!(:trace, opts)
+
+    with {:error, error} <- Starter.check_id(id), do: raise(error)
+    Trace.stream(instance, id, opts)
+  end
+
+  @doc """
+  What agents ask people (`ctx.escalate`), the oldest first: an inbox of exceptions.
+
+      [%{id: 7, agent: "desk", question: "Refund 900 EUR?", options: ["approve", "reject"]}] =
+        Pyre.inbox(MyApp.Pyre, assignee: "ada")
+
+  Each is a map with `id`, `status` (`:open` or `:decided`), `kind`, `agent`, `class`, `question`, `options` (nil: any text), `data`,
+  `assignee`, `default`, `then`, `since` and `expires`; a decided one also has
+
+    * `outcome` - `:answered`, `:dismissed`, `:expired`, or `:closed`: the agent was stopped, or the message that waited has ended
+    * `answer`, `by`, `at` - what, who and when
+
+  The kind is `:question`, or `:failure` for a message that used its attempts up (`Retry(on_exhausted="escalate")`): `"retry"` runs it
+  again, with all its attempts; `"discard"` and a dismissal make it a dead letter.
+
+  The filter takes `:agent`, `:class`, `:assignee` and `:status` (`:open`, the default, `:decided` or `:all`). Of the decided ones
+  the last 1,000 that nobody needs any more are kept.
+  """
+  @doc since: "0.1.0"
+  @spec inbox(instance(), keyword()) :: [map()]
+  def inbox(instance, filter \\ []), do: instance |> Instance.fetch!() |> Escalations.Inbox.list(filter)
+
+  @doc """
+  Answers an escalation, once. Where there are options, with one of them; else with any text.
+
+      :ok = Pyre.answer(MyApp.Pyre, 7, "approve", by: "ada")
+
+  `:by` says who decides; it is kept, and told the agent. Errors: `:invalid_args` for an answer that is no option, `:not_found` for an
+  escalation that is not open any more; its message and `details` (`by`, `answer`, `outcome`, `at`) say what became of it.
+  """
+  @doc since: "0.1.0"
+  @spec answer(instance(), pos_integer(), String.t(), keyword()) :: :ok | {:error, error()}
+  def answer(instance, escalation, answer, opts),
+    do: instance |> Instance.fetch!() |> Escalations.answer(escalation, answer, opts)
+
+  @doc """
+  Takes an escalation out of the inbox without an answer: the agent is told so.
+
+      :ok = Pyre.dismiss(MyApp.Pyre, 7, by: "ada")
+
+  A handler that waits gets an exception (`pyre.errors.Unanswered`), a continuation the outcome `"dismissed"` and no answer.
+  """
+  @doc since: "0.1.0"
+  @spec dismiss(instance(), pos_integer(), keyword()) :: :ok | {:error, error()}
+  def dismiss(instance, escalation, opts),
+    do: instance |> Instance.fetch!() |> Escalations.dismiss(escalation, opts)
+
+  @doc """
   What the instance is doing: workers, agents by status, classes, import problems, counters.
 
       %{agents: %{running: 12}, counters: %{calls: 801}} = Pyre.info(MyApp.Pyre)
@@ -636,6 +827,7 @@ defmodule Pyre do
       messages_waiting: :ets.info(instance.mailbox, :size),
       dead_letters: :ets.info(instance.dead_letters, :size),
       paused: Pause.list(instance),
+      escalations: Escalations.Table.count(instance),
       counters: Instance.counters(instance)
     }
   end
@@ -644,6 +836,9 @@ defmodule Pyre do
   What one agent is doing: class, status, whether it is paused, mailbox, revision, restarts, last error, worker.
 
       {:ok, %{status: :running, restarts: 0}} = Pyre.info(MyApp.Pyre, "visits")
+
+  `progress` is what a handler reported last with `ctx.progress`, or nil: a map with `fraction` (from 0 to 1, or nil), `text`, `at`,
+  `message_id`, `handler` and `attempt`.
   """
   @doc since: "0.1.0"
   @spec info(instance(), id()) :: {:ok, map()} | {:error, error()}
@@ -666,7 +861,9 @@ defmodule Pyre do
          restart: restart,
          group: Group.Table.parent(instance, {:agent, id}),
          timers: Timers.count(instance, agent.handle),
+         escalations: Escalations.Table.count(instance, agent.handle),
          quarantine: Quarantine.fetch(instance, agent.handle),
+         progress: History.last_progress(instance, agent.handle),
          meta: Keyword.get(opts, :meta, %{})
        })}
     end

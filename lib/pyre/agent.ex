@@ -27,16 +27,20 @@ defmodule Pyre.Agent do
     Commits,
     Delivery,
     Ending,
+    Escalations,
     Placement,
+    Progress,
     Quarantine,
     Requests,
     Restarts,
     Retries,
+    Streams,
     Waits,
     Watch
   }
 
-  alias Pyre.{Address, Classes, Error, Instance, Mailbox, Pause, Telemetry, Timers, Worker}
+  alias Pyre.{Address, Classes, Error, History, Instance, Mailbox, Pause, Telemetry, Timers, Worker}
+  alias Pyre.Escalations.Table
   alias Pyre.Group.Member
   alias Pyre.Wire.Body
   alias Pyre.Worker.Pool
@@ -201,6 +205,7 @@ defmodule Pyre.Agent do
   # The predecessor was ended by its supervisor. Its activation may still run anything, on_start too.
   defp succeed(state) do
     Instance.count(state.instance, :restarts)
+    History.record(state.instance, state.handle, :restarted, %{reason: :supervisor})
 
     for message <- Mailbox.claimed(state.instance, state.handle),
         do: recover_message(state, message, &Ending.restarted(state, &1))
@@ -299,9 +304,37 @@ defmodule Pyre.Agent do
       else: Requests.refuse_stale(state, {worker, ref})
   end
 
+  defp handle({:chunk, key, worker, number, body}, state) do
+    Streams.chunk(state, key, {worker, number}, body)
+    state
+  end
+
+  defp handle({:credit, key, number, count}, state) do
+    with true <- own?(key, state), {_no, worker} <- state.worker, do: Worker.credit(worker, number, count)
+    state
+  end
+
+  defp handle({:item, token, producer, body}, state), do: Requests.item(state, token, producer, body)
+
+  defp handle({:read, _key, ref, count}, state) do
+    Requests.read(state, ref, count)
+    state
+  end
+
+  defp handle({:withdraw, _key, ref}, state), do: Requests.withdraw(state, ref)
+
+  defp handle({:progress, key, worker, fraction, text}, state),
+    do: Progress.report(state, key, worker, fraction, text)
+
   defp handle({:answer, token, status, body}, state), do: Requests.answered(state, token, status, body)
   defp handle({:request_timeout, token}, state), do: Requests.timed_out(state, token)
-  defp handle({:cancel, key}, state), do: Watch.caller_gave_up(state, key)
+  defp handle({:decided, escalation}, state), do: Requests.decided(state, escalation)
+
+  defp handle({:cancel, key}, state) do
+    if Enum.any?(state.beside, &(&1.key == key)),
+      do: Streams.cancel_beside(state, key),
+      else: Watch.caller_gave_up(state, key)
+  end
 
   defp handle({:worker_down, key, begun?, error, charge}, state),
     do: worker_down(key, begun?, error, charge, state)
@@ -315,6 +348,16 @@ defmodule Pyre.Agent do
 
   defp handle({:DOWN, monitor, :process, _pid, _reason}, %{watch: monitor} = state),
     do: Watch.caller_down(state)
+
+  defp handle({:DOWN, monitor, :process, _pid, _reason}, %{running: %{reader: monitor, key: key}} = state),
+    do: Watch.caller_gave_up(state, key)
+
+  defp handle({:DOWN, monitor, :process, _pid, _reason}, %{beside: [_one | _more] = beside} = state) do
+    case Enum.find(beside, &match?(%{reader: ^monitor}, &1)) do
+      nil -> state
+      %{key: key} -> Streams.cancel_beside(state, key)
+    end
+  end
 
   defp handle(:workers_changed, %{phase: :waiting} = state), do: resume(state)
   defp handle({:admitted, worker}, state), do: admitted(worker, state)
@@ -355,7 +398,7 @@ defmodule Pyre.Agent do
   defp mail(key, %{phase: :busy, active?: true, interleaves?: true} = state) do
     message = Mailbox.get(state.instance, key)
 
-    if message && message.kind in [:call, :cast] &&
+    if message && message.kind in [:call, :cast, :stream] &&
          Classes.interleave?(state.instance, state.class, message.handler) &&
          not Pause.paused?(state.instance, state),
        do: run_beside(message, state),
@@ -436,6 +479,7 @@ defmodule Pyre.Agent do
   defp restart(state) do
     Instance.count(state.instance, :restarts)
     Restarts.forgive(state.instance, state.handle)
+    History.record(state.instance, state.handle, :restarted, %{reason: :requested})
     Address.put_status(state.instance, state.id, :restarting)
     for message <- state.beside, do: Ending.restart_beside(state, message)
     state = Enum.reduce(state.beside, state, &Requests.close(&2, &1.key))
@@ -477,6 +521,7 @@ defmodule Pyre.Agent do
 
       _expected ->
         revision = Commits.put(state.instance, state.handle, new_state, nil, nil)
+        History.state_put(state.instance, state.handle, message, revision)
         {:ok, body} = Pyre.Wire.MsgPack.encode(revision)
         Mailbox.reply(message.reply_to, 0, body)
     end
@@ -492,7 +537,12 @@ defmodule Pyre.Agent do
 
   defp claim_and_deliver(message, state) do
     if Mailbox.claim(state.instance, message.key),
-      do: deliver(message, %{state | phase: :busy, running: Watch.begin(message)}),
+      do:
+        deliver(message, %{
+          state
+          | phase: :busy,
+            running: message |> History.begin() |> Watch.begin() |> Streams.attend()
+        }),
       else: next(%{state | mail?: true})
   end
 
@@ -537,14 +587,15 @@ defmodule Pyre.Agent do
 
   defp run_beside(message, state) do
     if Mailbox.claim(state.instance, message.key),
-      do: deliver(message, %{state | beside: [message | state.beside]}),
+      do:
+        deliver(message, %{state | beside: [message |> History.begin() |> Streams.attend() | state.beside]}),
       else: state
   end
 
   defp run_hook(state, hook) do
     case Placement.worker(state) do
       {:ok, state} ->
-        message = Delivery.hook(state, hook)
+        message = state |> Delivery.hook(hook) |> History.begin()
         deliver(message, %{state | running: message, phase: phase(hook)})
 
       {_none, state} ->
@@ -583,12 +634,25 @@ defmodule Pyre.Agent do
   end
 
   defp finished_beside(status, message, {body, _effects}, state) do
-    if status == Wire.status_done(),
-      do: Mailbox.reply(message.reply_to, 0, body),
-      else: answer_error(message, body, state)
+    if status == Wire.status_done() do
+      History.done(state.instance, state.handle, message, body)
+      Mailbox.reply(message.reply_to, 0, body)
+    else
+      note(state, message, outcome(status), body)
+      answer_error(message, body, state)
+    end
 
+    Streams.leave(message)
     Mailbox.delete(state.instance, state.id, message)
     state
+  end
+
+  defp outcome(status) do
+    cond do
+      status in [Wire.status_refused(), Wire.status_rejected()] -> :refused
+      status == Wire.status_cancelled() -> :cancelled
+      true -> :failed
+    end
   end
 
   # Its caller was told that it is cancelled. Whatever it did to its state is not committed; the next message waits until
@@ -602,16 +666,15 @@ defmodule Pyre.Agent do
     do: Ending.stopped(state)
 
   defp finished(Wire.status_done(), message, {body, new_state, effects}, state) do
-    _revision =
-      is_binary(new_state) && Commits.put(state.instance, state.handle, new_state, message.key, body)
-
-    Enum.each(effects, &take_effect(&1, state))
-    Mailbox.reply(message.reply_to, 0, body)
-    ended(message, state)
+    case Escalations.open(state, message, effects) do
+      {:ok, effects} -> committed(message, {body, new_state, effects}, state)
+      {:error, error} -> finished(Wire.status_rejected(), message, {Body.error(error), [], []}, state)
+    end
   end
 
   defp finished(Wire.status_refused(), message, {body, _new_state, _effects}, state) do
     Instance.count(state.instance, :refusals)
+    note(state, message, :refused, body)
     answer_error(message, body, state)
     ended(message, state)
   end
@@ -623,12 +686,14 @@ defmodule Pyre.Agent do
 
   defp finished(Wire.status_rejected(), message, {body, _new_state, _effects}, state) do
     Instance.count(state.instance, :refusals)
+    note(state, message, :refused, body)
     answer_error(message, body, state)
     ended(message, %{state | active?: false})
   end
 
   defp finished(Wire.status_unusable(), message, {body, _new_state, _effects}, state) do
     error = Body.to_error(body)
+    note(state, message, :failed, error)
     answer_error(message, body, state)
     delete_row(message, state)
     Ending.unusable(state, error)
@@ -643,9 +708,24 @@ defmodule Pyre.Agent do
 
   defp finished(_failed_or_cancelled, message, {body, _new_state, _effects}, state) do
     error = Body.to_error(body)
+    note(state, message, :failed, error)
     answer_error(message, body, state)
     delete_row(message, state)
     if message.kind == :on_stop, do: Ending.stopped(state), else: Ending.failed(state, message, error)
+  end
+
+  defp note(state, message, outcome, error),
+    do: History.ended(state.instance, state.handle, message, outcome, Body.to_error(error))
+
+  defp committed(message, {body, new_state, effects}, state) do
+    _revision =
+      is_binary(new_state) && Commits.put(state.instance, state.handle, new_state, message.key, body)
+
+    Enum.each(effects, &take_effect(&1, state))
+    # First, so that whoever has the answer finds it there.
+    History.done(state.instance, state.handle, message, body)
+    Mailbox.reply(message.reply_to, 0, body)
+    ended(message, state)
   end
 
   defp answer_error(%{reply_to: nil} = message, body, state),
@@ -669,6 +749,7 @@ defmodule Pyre.Agent do
       handler: message.handler
     })
 
+    Streams.leave(message)
     next(Watch.forget(%{state | phase: :idle, running: nil}))
   end
 
@@ -680,7 +761,11 @@ defmodule Pyre.Agent do
   defp deferred(_message, state), do: next(Watch.forget(%{state | phase: :idle, running: nil, mail?: true}))
 
   defp delete_row(%{kind: hook}, _state) when hook in [:on_start, :on_stop], do: :ok
-  defp delete_row(message, state), do: Mailbox.delete(state.instance, state.id, message)
+
+  defp delete_row(message, state) do
+    Streams.leave(message)
+    Mailbox.delete(state.instance, state.id, message)
+  end
 
   defp take_effect({Wire.effect_timer(), key, delay_ms, handler, args}, state)
        when is_binary(key) and is_integer(delay_ms) and delay_ms > 0 and is_binary(handler) and
@@ -720,8 +805,8 @@ defmodule Pyre.Agent do
   defp worker_down(key, begun?, error, charge, state) do
     {mine, beside} = Enum.split_with(state.beside, &(&1.key == key))
     for message <- mine, do: interrupted_beside(state, message, begun?, error)
-    state = %{state | beside: beside, active?: false}
-    if mine != [], do: suspect(charge, state)
+    state = Requests.close(%{state | beside: beside, active?: false}, key)
+    if Enum.any?(mine, &(not Table.awaiting?(state.instance, &1.key))), do: suspect(charge, state)
     next_if_idle(state)
   end
 
@@ -740,8 +825,9 @@ defmodule Pyre.Agent do
     if verdict == :park, do: park(state, evidence), else: go_on(state, message)
   end
 
+  # Who waits for a person ran nothing; and would wait on probation, where others then wait for it.
   defp charged(state, charge, message, begun?, error) do
-    suspect(charge, state)
+    unless Table.awaiting?(state.instance, message.key), do: suspect(charge, state)
     interrupted(state, message, begun?, error)
   end
 

@@ -135,6 +135,17 @@ defmodule Pyre.Classes do
     end
   end
 
+  @doc "The handlers of a class that are offered as tools, by name."
+  @spec tools(Instance.t(), String.t()) :: {:ok, [map()]} | {:error, Error.t()}
+  def tools(instance, class) do
+    with {:ok, %{"handlers" => handlers}} <- fetch(instance, class) do
+      {:ok,
+       for {name, %{"tool" => tool}} <- Enum.sort(handlers) do
+         %{name: name, description: tool["description"], schema: tool["schema"]}
+       end}
+    end
+  end
+
   @doc "Checks start arguments against the class's schema, as far as that can be done without Python."
   @spec check_args(map(), map()) :: :ok | {:error, Error.t()}
   def check_args(%{"name" => name, "state" => params}, args) do

@@ -28,6 +28,11 @@ defmodule Pyre.Instance do
     :monitors,
     :paused,
     :steps,
+    :history,
+    :traces,
+    :escalations,
+    :tools,
+    :tool_runs,
     :counters,
     :load,
     :flags,
@@ -54,6 +59,11 @@ defmodule Pyre.Instance do
           monitors: :ets.tid(),
           paused: :ets.tid(),
           steps: :ets.tid(),
+          history: :ets.tid(),
+          traces: :ets.tid(),
+          escalations: :ets.tid(),
+          tools: :ets.tid(),
+          tool_runs: :ets.tid(),
           counters: :counters.counters_ref(),
           load: :counters.counters_ref(),
           flags: :atomics.atomics_ref(),
@@ -80,20 +90,25 @@ defmodule Pyre.Instance do
     :strikes,
     :parked,
     :dead_letters_dropped,
+    :tool_runs,
+    :tool_failures,
     :log_lines_dropped
   ]
   @indices @counters |> Enum.with_index(1) |> Map.new()
 
   # The atomics: 1 the last handle given out, 2 set when the intake is closed, 3 the last number for timers and waits,
   # 4 the bytes of all dead letters,
-  # 5 how many pauses there are, 6 how many results of steps there are.
+  # 5 how many pauses there are, 6 how many results of steps there are,
+  # 7 how many follow an agent, 8 how many rows tell of escalations what message they belong to.
   @handle 1
   @draining 2
   @unique 3
   @letter_bytes 4
   @pauses 5
   @steps 6
-  @carried [@handle, @unique, @letter_bytes, @pauses, @steps]
+  @traces 7
+  @escalating 8
+  @carried [@handle, @unique, @letter_bytes, @pauses, @steps, @escalating]
 
   @doc "The validated options of an instance, as a map."
   @spec config(keyword()) :: map()
@@ -104,7 +119,8 @@ defmodule Pyre.Instance do
       config
       | name: config.name || Pyre,
         workers: config.workers || System.schedulers_online(),
-        agents: config.agents |> List.wrap() |> Enum.map(&Path.expand/1)
+        agents: config.agents |> List.wrap() |> Enum.map(&Path.expand/1),
+        tools: Pyre.Tool.Spec.all!(config.tools)
     }
   end
 
@@ -184,6 +200,22 @@ defmodule Pyre.Instance do
     :ok
   end
 
+  @doc "Counts those who follow an agent."
+  @spec add_traces(t(), integer()) :: :ok
+  def add_traces(%__MODULE__{flags: flags}, by), do: :atomics.add(flags, @traces, by)
+
+  @doc "How many follow an agent."
+  @spec traces(t()) :: integer()
+  def traces(%__MODULE__{flags: flags}), do: :atomics.get(flags, @traces)
+
+  @doc "Counts the rows that lead from a message to its escalations."
+  @spec add_escalating(t(), integer()) :: :ok
+  def add_escalating(%__MODULE__{flags: flags}, by), do: :atomics.add(flags, @escalating, by)
+
+  @doc "How many of these there are."
+  @spec escalating(t()) :: integer()
+  def escalating(%__MODULE__{flags: flags}), do: :atomics.get(flags, @escalating)
+
   @doc "Closes the intake: from now on calls, casts and starts are answered `stopping`."
   @spec close(t()) :: :ok
   def close(%__MODULE__{flags: flags}), do: :atomics.put(flags, @draining, 1)
@@ -208,7 +240,7 @@ defmodule Pyre.Instance do
 
   @doc "New flags for an instance."
   @spec new_flags() :: :atomics.atomics_ref()
-  def new_flags, do: :atomics.new(6, signed: true)
+  def new_flags, do: :atomics.new(8, signed: true)
 
   @doc "Makes a process of the tree findable by its role."
   @spec register(t(), term()) :: true

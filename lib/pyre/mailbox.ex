@@ -11,6 +11,7 @@ defmodule Pyre.Mailbox do
 
   alias Pyre.{Address, Error, Instance}
   alias Pyre.Agent.{Retries, Steps}
+  alias Pyre.Escalations
 
   # Lanes: control messages overtake.
   @control 0
@@ -23,7 +24,18 @@ defmodule Pyre.Mailbox do
   @orders [:stop, :restart, :park, :put_state, :ping]
 
   @type key :: {handle :: pos_integer(), lane :: 0..3, seq :: pos_integer()}
-  @type kind :: :restart | :park | :call | :cast | :timer | :on_down | :stop | :put_state | :ping
+  @type kind ::
+          :restart
+          | :park
+          | :call
+          | :stream
+          | :cast
+          | :timer
+          | :on_down
+          | :decision
+          | :stop
+          | :put_state
+          | :ping
   @type reply_to :: {:caller, reference(), reference(), pid()} | {:agent, pid(), term()} | nil
   @type t :: %{
           key: key(),
@@ -39,15 +51,35 @@ defmodule Pyre.Mailbox do
   @spec put(Instance.t(), Address.id(), kind(), binary(), term(), non_neg_integer(), reply_to()) ::
           {:ok, key()} | {:error, Error.t()}
   def put(instance, id, kind, handler, args, deadline, reply_to) do
-    with {:ok, handle, seq} <- enter(instance, id, kind, size(args)) do
-      key = {handle, lane(kind), seq}
-      :ets.insert(instance.mailbox, {key, 0, id, kind, handler, args, deadline, 1, reply_to})
+    with {:ok, handle, seq} <- enter(instance, id, kind, size(args)),
+         do:
+           insert(
+             instance,
+             id,
+             {{handle, lane(kind), seq}, 0, id, kind, handler, args, deadline, 1, reply_to}
+           )
+  end
 
-      case Address.recipient(instance, id) do
-        {:ok, nil} -> {:ok, key}
-        {:ok, pid} -> wake(pid, key)
-        :closed -> withdraw_late(instance, id, key)
-      end
+  @doc "Takes a place in the mailbox of an agent for a message that nobody waits for."
+  @spec reserve(Instance.t(), Address.id(), kind(), binary()) :: {:ok, key()} | {:error, Error.t()}
+  def reserve(instance, id, kind, args) do
+    with {:ok, handle, seq} <- enter(instance, id, kind, size(args)), do: {:ok, {handle, lane(kind), seq}}
+  end
+
+  @doc "Puts a message into the place that was taken for it."
+  @spec put_at(Instance.t(), Address.id(), key(), {kind(), binary(), binary()}) ::
+          {:ok, key()} | {:error, Error.t()}
+  def put_at(instance, id, key, {kind, handler, args}),
+    do: insert(instance, id, {key, 0, id, kind, handler, args, 0, 1, nil})
+
+  defp insert(instance, id, row) do
+    key = elem(row, 0)
+    :ets.insert(instance.mailbox, row)
+
+    case Address.recipient(instance, id) do
+      {:ok, nil} -> {:ok, key}
+      {:ok, pid} -> wake(pid, key)
+      :closed -> withdraw_late(instance, id, key)
     end
   end
 
@@ -71,7 +103,7 @@ defmodule Pyre.Mailbox do
 
   # Else an agent that is overrun could not even be stopped.
   defp room(kind) when kind in [:stop, :restart, :park], do: :control
-  defp room(:call), do: :waiting_caller
+  defp room(kind) when kind in [:call, :stream], do: :waiting_caller
   # Told once: as many as the agent has asked for.
   defp room(:on_down), do: :control
   defp room(_kind), do: :bounded
@@ -191,6 +223,19 @@ defmodule Pyre.Mailbox do
     end
   end
 
+  @doc "One message, claimed or not."
+  @spec find(Instance.t(), key()) :: t() | nil
+  def find(instance, key) do
+    case :ets.lookup(instance.mailbox, key) do
+      [row] -> to_map(row)
+      [] -> nil
+    end
+  end
+
+  @doc "Is the message in the mailbox?"
+  @spec known?(Instance.t(), key()) :: boolean()
+  def known?(instance, key), do: :ets.member(instance.mailbox, key)
+
   @doc "The messages that are claimed: running, or about to."
   @spec claimed(Instance.t(), pos_integer()) :: [t()]
   def claimed(instance, handle) do
@@ -234,6 +279,8 @@ defmodule Pyre.Mailbox do
   @doc "Takes a message that has ended out of the mailbox, and counts it out once, whoever else does so too."
   @spec delete(Instance.t(), Address.id(), t()) :: :ok
   def delete(instance, id, %{key: key, kind: kind, args: args}) do
+    Escalations.Table.message_ended(instance, key)
+
     case :ets.take(instance.mailbox, key) do
       [_row] ->
         Steps.forget(instance, key)
@@ -361,4 +408,10 @@ defmodule Pyre.Mailbox do
   def reply(nil, _status, _body), do: :ok
   def reply({:caller, ref, alias, _pid}, status, body), do: send(alias, {ref, status, body})
   def reply({:agent, pid, request}, status, body), do: send(pid, {:answer, request, status, body})
+
+  @doc "Hands a chunk to whoever reads a stream. `producer` is where the reader tells what it has read."
+  @spec chunk(reply_to(), {pid(), pos_integer()}, binary()) :: term()
+  def chunk({:caller, ref, alias, _pid}, producer, body), do: send(alias, {ref, :chunk, producer, body})
+  def chunk({:agent, pid, request}, producer, body), do: send(pid, {:item, request, producer, body})
+  def chunk(nil, _producer, _body), do: :ok
 end

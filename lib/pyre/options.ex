@@ -12,6 +12,8 @@ defmodule Pyre.Options do
           | :pos_ms
           | :pos_count
           | :bytes
+          | :history
+          | :events
           | :isolation
           | :atom
           | :string
@@ -20,10 +22,15 @@ defmodule Pyre.Options do
           | :map
           | :boolean
           | :env
+          | :tools
+          | :schema
           | {:in, [atom()]}
 
   @type schema :: [{atom(), {type(), default :: term(), doc :: String.t()}}]
 
+  # A ring begins with room for two; it is one row, which is copied as a whole when it is read.
+  @least_history 2
+  @most_history 10_000
   # An interpreter with its imports needs about a third of this.
   @least_bytes 67_108_864
 
@@ -34,6 +41,7 @@ defmodule Pyre.Options do
     python:
       {:string_or_nil, nil,
        "the interpreter to start; by default `.venv/bin/python` where it exists, else the first Python ≥ 3.11 on PATH"},
+    tools: {:tools, [], "what the BEAM does for agents, a list of tools; see `Pyre.Tool`"},
     env: {:env, [], "environment variables for the interpreters, a list of `{name, value}`"},
     snapshot:
       {:string_or_nil, nil,
@@ -54,6 +62,12 @@ defmodule Pyre.Options do
       {:pos_integer, 3, "how often a cast is begun before it is given up, where workers die under it"},
     max_dead_letters:
       {:pos_integer, 1_000, "messages kept that were given up; beyond it, or 16 MiB, the oldest is dropped"},
+    history:
+      {:history, 50,
+       "entries kept of what happened to each agent: so many messages that ended well, and so many others"},
+    payloads:
+      {:boolean, false,
+       "keep arguments and replies in the histories too, up to 16 KiB each; else they tell of neither"},
     max_threads: {:pos_integer, 64, "threads for `def` handlers in one interpreter"},
     max_activations: {:pos_integer, 50_000, "agents' objects held by one interpreter"},
     stall_warning: {:pos_ms, 100, "ms that a handler may hold the loop before it is warned about by name"},
@@ -104,10 +118,28 @@ defmodule Pyre.Options do
     group: {:string_or_nil, nil, "the group that this one is put into, at its end"}
   ]
 
+  @tool [
+    name: {:string_or_nil, nil, "the name of a module's tool"},
+    description: {:string_or_nil, nil, "what a function's tool does"},
+    schema: {:schema, [], "the arguments of a function's tool"},
+    timeout:
+      {:pos_timeout, 30_000, "how long it may take, in ms, the time that it waits for its turn included"},
+    max_concurrency: {:pos_timeout, 50, "how many of it run at a time"},
+    max_waiting: {:non_neg_integer, 1_000, "how many wait for their turn before `overloaded`"}
+  ]
+
   @restart [timeout: {:timeout, 5_000, "how long to wait for what runs, and for `on_start`, in ms"}]
 
   @call [
     timeout: {:timeout, nil, "how long to wait, in ms; the instance's `:call_timeout` by default"},
+    start: {:start, nil, "`{class, opts}`: starts the agent first where it is missing"}
+  ]
+
+  @stream [
+    timeout:
+      {:pos_timeout, nil,
+       "how long to wait for the first and for each next chunk, in ms; the instance's `:call_timeout` by default"},
+    deadline: {:pos_timeout, nil, "how long the whole stream may take, in ms; for ever by default"},
     start: {:start, nil, "`{class, opts}`: starts the agent first where it is missing"}
   ]
 
@@ -125,6 +157,17 @@ defmodule Pyre.Options do
 
   @monitor [restarts: {:boolean, false, "also tell of each restart after a crash"}]
 
+  @history [
+    limit: {:pos_integer, nil, "so many of the newest; all by default"},
+    events: {:events, nil, "a list of events; those of others are left out"}
+  ]
+
+  @trace [
+    limit: {:pos_timeout, 1_000, "the trace ends after so many entries; `:infinity` for no end"},
+    timeout: {:timeout, 60_000, "the trace ends so many ms after it began; `:infinity` for no end"},
+    buffer: {:pos_integer, 1_000, "so many entries wait for a slow reader at most"}
+  ]
+
   @put_state [
     expect_revision: {:revision, nil, "only if this is the revision that is committed now"},
     timeout: {:timeout, nil, "how long to wait, in ms; the instance's `:call_timeout` by default"}
@@ -138,12 +181,16 @@ defmodule Pyre.Options do
     group: @group,
     restart: @restart,
     call: @call,
+    stream: @stream,
     cast: @cast,
     stop: @stop,
     park: @park,
     monitor: @monitor,
+    history: @history,
+    trace: @trace,
     put_state: @put_state,
-    run: @run
+    run: @run,
+    tool: @tool
   }
 
   @doc "Validates `opts` and fills in the defaults, or raises an `ArgumentError` that names the option."
@@ -242,10 +289,15 @@ defmodule Pyre.Options do
   def valid?(:boolean, value), do: is_boolean(value)
   def valid?(:map, value), do: is_map(value) and not is_struct(value)
   def valid?(:revision, value), do: is_integer(value) and value >= 0
+  def valid?(:tools, value), do: is_list(value)
+  def valid?(:schema, value), do: Keyword.keyword?(value)
   def valid?({:in, values}, value), do: value in values
   def valid?(:agents, value), do: is_list(value) and Enum.all?(value, &valid?(:start, &1))
   def valid?(:start, {class, opts}), do: (is_binary(class) or is_atom(class)) and Keyword.keyword?(opts)
   def valid?(:start, _value), do: false
+
+  def valid?(:history, value), do: is_integer(value) and value in @least_history..@most_history
+  def valid?(:events, value), do: is_nil(value) or (is_list(value) and Enum.all?(value, &is_atom/1))
 
   def valid?(:directories, value),
     do: is_binary(value) or (is_list(value) and Enum.all?(value, &is_binary/1))
@@ -272,9 +324,13 @@ defmodule Pyre.Options do
   def describe(:boolean), do: "true or false"
   def describe(:map), do: "a map"
   def describe(:revision), do: "a revision, a non-negative integer"
+  def describe(:tools), do: "a list of tools"
+  def describe(:schema), do: "a keyword list of arguments"
   def describe({:in, values}), do: "one of #{Enum.map_join(values, ", ", &inspect/1)}"
   def describe(:agents), do: "a list of {class, options}"
   def describe(:start), do: "{class, options}"
   def describe(:directories), do: "a directory or a list of directories"
   def describe(:env), do: "a list of {name, value}, both strings"
+  def describe(:history), do: "an integer from #{@least_history} to #{@most_history}"
+  def describe(:events), do: "a list of atoms, such as [:message, :crashed]"
 end

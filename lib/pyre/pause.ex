@@ -9,7 +9,7 @@ defmodule Pyre.Pause do
   #
   # A counter tells the agents, before each message, whether there is any row at all to look for.
 
-  alias Pyre.{Address, Classes, Error, Group, Instance, Mailbox}
+  alias Pyre.{Address, Classes, Error, Group, History, Instance, Mailbox}
 
   @type what :: {:agent, Address.id()} | {:class, String.t()} | {:group, term()} | :all
   @typep agent :: %{required(:id) => Address.id(), required(:class) => String.t(), optional(any()) => any()}
@@ -21,10 +21,18 @@ defmodule Pyre.Pause do
     with :ok <- known(instance, what) do
       # Counted first: a counter that is too high costs a look, one that is too low the pause.
       Instance.add_pauses(instance, 1)
-      unless :ets.insert_new(instance.paused, {{:paused, what}}), do: Instance.add_pauses(instance, -1)
+
+      if :ets.insert_new(instance.paused, {{:paused, what}}),
+        do: note(instance, what, :paused),
+        else: Instance.add_pauses(instance, -1)
+
       still_known(instance, what)
     end
   end
+
+  # That of a class or of all would be an entry in each agent's history.
+  defp note(instance, {:agent, id}, event), do: History.note(instance, id, event, %{})
+  defp note(_instance, _many, _event), do: :ok
 
   # The agent may have ended meanwhile, and the next under its id is another.
   defp still_known(instance, what) do
@@ -50,6 +58,7 @@ defmodule Pyre.Pause do
   @doc "Lifts a pause, and wakes the agents that it held. Where another one still holds them they stay as they are."
   @spec resume(Instance.t(), what()) :: :ok
   def resume(instance, what) do
+    if :ets.member(instance.paused, {:paused, what}), do: note(instance, what, :resumed)
     lift(instance, what)
 
     # Also where nothing was paused: whoever lifted it may have been killed before it woke them.

@@ -14,6 +14,8 @@ defmodule Pyre.RuntimeSupervisor do
       {Pyre.Reaper, name},
       {Pyre.Timers, name},
       {Pyre.Monitors, name},
+      {Pyre.Escalations, name},
+      {Pyre.Tool.Supervisor, name},
       {Pyre.Worker.Supervisor, config},
       {Pyre.Agent.Supervisor, name},
       {Pyre.Group.Supervisor, name},

@@ -2,7 +2,7 @@ defmodule Pyre.Snapshot do
   @moduledoc false
 
   # What a node leaves for its successor, where it is given a file for it (the option `:snapshot`): agents, committed states, messages
-  # without a caller, timers, dead letters, groups, pauses, strikes. Written by Pyre.State at the very end of a shutdown, when
+  # without a caller, timers, escalations, dead letters, groups, pauses, strikes. Written by Pyre.State at the very end of a shutdown, when
   # nobody changes a table any more, and read by the next one before anybody looks.
   #
   # The file: "PYRESNAP", a version (16 bits), then frames <<size::32, crc32::32, term::binary>>: the header
@@ -16,6 +16,7 @@ defmodule Pyre.Snapshot do
   require Logger
 
   alias Pyre.Agent.{Commits, Quarantine, Restarts}
+  alias Pyre.Escalations.Table, as: Escalations
   alias Pyre.{Address, Error, Group, Instance, Mailbox, Monitors, Timers}
 
   @magic "PYRESNAP"
@@ -39,7 +40,9 @@ defmodule Pyre.Snapshot do
       monitors: Monitors,
       dead_letters: nil,
       paused: nil,
-      steps: nil
+      steps: nil,
+      history: nil,
+      escalations: Escalations
     ]
   end
 
@@ -48,7 +51,10 @@ defmodule Pyre.Snapshot do
   defp carry(owner, row), do: owner.carry(row)
 
   defp shift({Timers, :index}, row, ms), do: Timers.shift_index(row, ms)
-  defp shift(owner, row, ms) when owner in [Timers, Mailbox, Restarts, Quarantine], do: owner.shift(row, ms)
+
+  defp shift(owner, row, ms) when owner in [Timers, Mailbox, Restarts, Quarantine, Escalations],
+    do: owner.shift(row, ms)
+
   defp shift(_owner, row, _ms), do: row
 
   ## Writing

@@ -2,7 +2,8 @@ defmodule Pyre.State do
   @moduledoc false
 
   # Owns the tables of an instance and does nothing else, so that it has no reason to die: addresses, mailboxes,
-  # committed states, restart budgets, groups, timers, dead letters, monitors, pauses, quarantine, steps. Every other process of
+  # committed states, restart budgets, groups, timers, dead letters, monitors, pauses, quarantine, steps, histories,
+  # escalations, tools. Every other process of
   # the tree can be lost and rebuilds itself from here. It is the first child and the last to stop.
 
   use GenServer
@@ -10,6 +11,7 @@ defmodule Pyre.State do
   require Logger
 
   alias Pyre.{Instance, Patience, Snapshot}
+  alias Pyre.Tool.Table
 
   @directory_mode 0o700
   @remove_attempts 100
@@ -29,6 +31,7 @@ defmodule Pyre.State do
     Process.flag(:trap_exit, true)
     Instance.set_origin()
     instance = build(config)
+    Enum.each(config.tools, &Table.put(instance, &1))
 
     # Before anybody can look.
     with :ok <- Snapshot.restore(instance, config.snapshot) do
@@ -91,6 +94,11 @@ defmodule Pyre.State do
       monitors: table(:pyre_monitors, :ordered_set),
       paused: table(:pyre_paused, :ordered_set),
       steps: table(:pyre_steps, :ordered_set),
+      history: table(:pyre_history, :set, false),
+      traces: table(:pyre_traces, :bag),
+      escalations: table(:pyre_escalations, :ordered_set),
+      tools: table(:pyre_tools, :set),
+      tool_runs: table(:pyre_tool_runs, :set),
       counters: Instance.new_counters(),
       load: Pyre.Worker.Pool.new_load(config),
       flags: Instance.new_flags(),
@@ -98,8 +106,9 @@ defmodule Pyre.State do
     }
   end
 
-  defp table(name, type),
-    do: :ets.new(name, [type, :public, read_concurrency: true, write_concurrency: true])
+  # What is written with each message and read when somebody asks is better off without locks for readers.
+  defp table(name, type, read? \\ true),
+    do: :ets.new(name, [type, :public, read_concurrency: read?, write_concurrency: true])
 
   # Sockets, flight recorders and the first lines of standard error live here: on tmpfs where there is one, so that
   # a mapped page is never written to a disk. The path must leave room in the 108 bytes of a socket's address.

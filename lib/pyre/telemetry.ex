@@ -11,8 +11,18 @@ defmodule Pyre.Telemetry do
     {[:agent, :message], "a message ended and was answered", "`count`", "`name`, `class`, `handler`"},
     {[:agent, :failed], "a handler failed, the agent's process ends", "`count`",
      "`name`, `id`, `class`, `error`"},
+    {[:agent, :progress], "a message told how far it is, about twenty times a second at most", "`count`",
+     "`name`, `id`, `class`, `handler`, `message_id`, `attempt`, `fraction`, `text`"},
+    {[:tool, :start], "a tool begins for an agent", "`system_time`",
+     "`name`, `tool`, `id`, `class`, `handler`"},
+    {[:tool, :stop], "it has ended", "`duration` (native units)",
+     "`name`, `tool`, `id`, `class`, `handler`, `result`: `:ok`, `:tool_error`, `:exit`, `:cancelled` or the error's kind"},
     {[:dead_letter], "a message without a caller was given up", "`count`",
-     "`name`, `id`, `class`, `handler`, `reason`"}
+     "`name`, `id`, `class`, `handler`, `reason`"},
+    {[:escalation, :opened], "an agent asks a person", "`count`",
+     "`name`, `id`, `class`, `escalation`, `kind`, `question`, `assignee`"},
+    {[:escalation, :decided], "a person decided, or nobody can any more", "`count`",
+     "the same, and `outcome`, `answer`, `by`"}
   ]
 
   @moduledoc """

@@ -22,12 +22,18 @@ defmodule Pyre.Wire do
     op_run: 7,
     op_clock: 8,
     op_stop: 9,
+    op_credit: 10,
+    op_item: 11,
 
     # interpreter -> BEAM
     op_ready: 64,
     op_done: 65,
     op_request: 66,
     op_dropped: 67,
+    op_chunk: 68,
+    op_withdraw: 69,
+    op_read: 71,
+    op_progress: 70,
 
     # DELIVER's kind
     kind_call: 0,
@@ -36,6 +42,7 @@ defmodule Pyre.Wire do
     kind_on_start: 3,
     kind_on_stop: 4,
     kind_on_down: 5,
+    kind_stream: 7,
 
     # DONE's status
     status_done: 0,
@@ -62,11 +69,17 @@ defmodule Pyre.Wire do
     verb_demonitor: 8,
     verb_step: 9,
     verb_timers: 10,
+    verb_stream: 11,
+    verb_escalate: 19,
+    verb_tool: 22,
+    verb_tools: 23,
 
     # what rides with a commit
     effect_timer: 1,
     effect_cancel_timer: 2,
     effect_schedule: 3,
+    effect_escalate: 6,
+    effect_failure: 7,
 
     # how the interpreter ended
     exit_closed: 0,

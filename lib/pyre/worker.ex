@@ -38,6 +38,9 @@ defmodule Pyre.Worker do
   # A frame within its limit may still decode to many times its size: then this process ends, and the interpreter with
   # it, not the BEAM. In words: 256 MB. What waits in the mailbox, and binaries, don't count.
   @max_heap_words 32 * 1_024 * 1_024
+  # A report of progress: parts of the whole, and a text of 1,000 characters.
+  @whole 1_000_000
+  @max_progress_bytes 4_000
   @up [:ready, :draining]
   @spawn_opts [
     message_queue_data: :off_heap,
@@ -102,6 +105,20 @@ defmodule Pyre.Worker do
   @spec stuck(pid(), pid(), term(), {pos_integer(), non_neg_integer()}) :: :ok
   def stuck(worker, agent, key, activation) do
     send(worker, {:stuck, agent, key, activation})
+    :ok
+  end
+
+  @doc "Lets a stream send so many chunks more."
+  @spec credit(pid(), pos_integer(), pos_integer()) :: :ok
+  def credit(worker, number, count) do
+    send(worker, {:credit, number, count})
+    :ok
+  end
+
+  @doc "Hands a chunk to the handler that reads a stream by this request."
+  @spec item(pid(), non_neg_integer(), binary()) :: :ok
+  def item(worker, ref, body) do
+    send(worker, {:item, ref, body})
     :ok
   end
 
@@ -211,6 +228,14 @@ defmodule Pyre.Worker do
     reply_run(reply_to, 1, not_ready(state))
     {:noreply, state}
   end
+
+  def handle_info({:credit, number, count}, %{status: up} = state) when up in @up,
+    do: state |> push({Wire.op_credit(), number, count}, 0) |> continue()
+
+  def handle_info({:item, ref, body}, %{status: up} = state) when up in @up,
+    do: state |> push({Wire.op_item(), ref, body}, byte_size(body)) |> continue()
+
+  def handle_info({about, _number, _rest}, state) when about in [:credit, :item], do: {:noreply, state}
 
   def handle_info({:cancel, key, agent}, state) do
     case Enum.find(state.in_flight, &match?({_number, {^agent, ^key}}, &1)) do
@@ -611,10 +636,32 @@ defmodule Pyre.Worker do
     end
   end
 
+  # A chunk of a message that has ended meanwhile concerns nobody.
+  defp receive_envelope({Wire.op_chunk(), number, body}, state) when is_integer(number) and is_binary(body) do
+    tell_agent(state, number, &{:chunk, &1, self(), number, body})
+  end
+
+  defp receive_envelope({Wire.op_read(), number, ref, count}, state)
+       when is_integer(number) and is_integer(ref) and is_integer(count) and count > 0 do
+    tell_agent(state, number, &{:read, &1, ref, count})
+  end
+
+  defp receive_envelope({Wire.op_withdraw(), number, ref}, state) when is_integer(number) and is_integer(ref),
+    do: tell_agent(state, number, &{:withdraw, &1, ref})
+
   defp receive_envelope({Wire.op_dropped(), handle, epoch}, state) do
     {agent, drops} = Map.pop(state.drops, {handle, epoch})
     if agent, do: send(agent, {:dropped, epoch})
     drained(unstick(%{state | drops: drops}, {handle, epoch}))
+  end
+
+  defp receive_envelope({Wire.op_progress(), number, fraction, text}, state)
+       when is_integer(number) and (fraction == [] or fraction in 0..@whole) and is_binary(text) and
+              byte_size(text) <= @max_progress_bytes do
+    with %{^number => {agent, key}} when is_pid(agent) <- state.in_flight,
+         do: send(agent, {:progress, key, self(), fraction, text})
+
+    state
   end
 
   defp receive_envelope({Wire.op_ready(), version, python, _os_pid, info}, %{status: :starting} = state)
@@ -627,6 +674,11 @@ defmodule Pyre.Worker do
         state,
         "an envelope that nobody understands: #{inspect(envelope, limit: 8, printable_limit: 100)}"
       )
+
+  defp tell_agent(state, number, message) do
+    with %{^number => {agent, key}} when is_pid(agent) <- state.in_flight, do: send(agent, message.(key))
+    state
+  end
 
   defp stale_activation,
     do: Body.error(Error.new(:stale_activation, "the message that made this request has ended"))

@@ -73,6 +73,14 @@ defmodule Pyre.Faults.HostileWorkerTest do
       assert hd(Pyre.workers(pyre)).deaths >= 2
     end
 
+    test "more progress than there can be is a protocol error" do
+      pyre = boot("overdoes_progress")
+      {:ok, id} = Pyre.start_agent(pyre, "Fake")
+      :ok = Pyre.cast(pyre, id, :go)
+      assert last_error(pyre).message =~ "an envelope that nobody understands: {70, 1, 1000001"
+      assert {:ok, %{progress: nil}} = Pyre.info(pyre, id)
+    end
+
     test "a reply that is no MessagePack is a decode error of the caller alone" do
       {pyre, _id, result} = call_fake("answers_nonsense")
       assert {:error, %Error{kind: :decode}} = result

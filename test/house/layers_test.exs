@@ -18,10 +18,15 @@ defmodule Pyre.House.LayersTest do
     Pyre.Agent.Restarts,
     Pyre.Classes,
     Pyre.DeadLetters,
+    Pyre.Escalations.Table,
     Pyre.Group.Table,
+    Pyre.History,
+    Pyre.History.Ring,
     Pyre.Instance,
     Pyre.Mailbox,
-    Pyre.Pause
+    Pyre.Pause,
+    Pyre.Tool.Runs,
+    Pyre.Tool.Table
   ]
   @processes [
     Pyre.Agent,

@@ -86,6 +86,25 @@ defmodule Pyre.Integration.SnapshotTest do
   defp shape(%{children: children} = node),
     do: {node.name == nil or node.kind, node[:strategy], Enum.map(children, &shape/1)}
 
+  test "what people were asked is still asked, and the answer arrives once", %{path: path} do
+    one = start_pyre!(snapshot: path)
+    {:ok, "c"} = Pyre.start_agent(one, "Clerk", id: "c")
+    {:ok, 1} = Pyre.call(one, "c", :file, %{amount: 900})
+    waiting = Task.async(fn -> Pyre.call(one, "c", :insist, %{}, timeout: 60_000) end)
+    eventually(fn -> length(Pyre.inbox(one)) == 2 end)
+    stop(one)
+    assert {:error, %Error{}} = Task.await(waiting)
+
+    two = start_pyre!(snapshot: path)
+    # Nobody is left who could be told what the call asked for.
+    eventually(fn -> match?([%{question: "Refund 900 EUR?"}], Pyre.inbox(two)) end)
+    [%{id: escalation}] = Pyre.inbox(two)
+    :ok = Pyre.answer(two, escalation, "approve", by: "ada")
+    eventually(fn -> match?({:ok, %{"decided" => [_one]}, _revision}, Pyre.state(two, "c")) end)
+    assert {:ok, "pong"} = Pyre.call(two, "c", :ping)
+    assert {:ok, %{escalations: 0}} = Pyre.info(two, "c")
+  end
+
   test "parked and terminated agents stay so", %{path: path} do
     one = start_pyre!(snapshot: path)
     {:ok, "p"} = Pyre.start_agent(one, "Journal", id: "p")

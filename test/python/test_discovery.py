@@ -88,7 +88,11 @@ def test_a_directory_that_isnt_there_is_told(tmp_path: pathlib.Path) -> None:
         ("    @handler\n    async def go(self, n: Missing): pass\n", "Bad.go: name 'Missing' is not defined"),
         ("    @handler\n    async def go(self, n: type): pass\n", "Bad.go: parameter 'n'"),
         ("    @handler\n    async def go(self, *args): pass\n", "Bad.go: parameter 'args'"),
-        ("    @handler\n    async def go(self):\n        yield 1\n", "Bad.go: a handler can't yield"),
+        ("    async def on_start(self, ctx):\n        yield 1\n", "Bad.on_start: nobody would read what a hook yields"),
+        (
+            "    @handler(idempotent=True)\n    async def go(self):\n        yield 1\n",
+            "Bad.go: a stream is never run again",
+        ),
         ("    class State:\n        n: Missing\n", "Bad.State: name 'Missing' is not defined"),
         ("    autostart = 3\n", "Bad.autostart must be"),
     ],

@@ -43,6 +43,7 @@ def test_ready_tells_what_the_interpreter_found(start: Callable[..., Peer]) -> N
     assert ledger["doc"] == "Adds up.\n\nA second paragraph."
     assert ledger["handlers"]["add"] == {
         "kind": "async",
+        "stream": False,
         "interleave": False,
         "readonly": False,
         "idempotent": False,

@@ -45,8 +45,10 @@ defmodule Pyre.Agent.Delivery do
   end
 
   defp kind(:call), do: Wire.kind_call()
+  defp kind(:stream), do: Wire.kind_stream()
   defp kind(:cast), do: Wire.kind_cast()
   defp kind(:timer), do: Wire.kind_timer()
+  defp kind(:decision), do: Wire.kind_cast()
   defp kind(:on_start), do: Wire.kind_on_start()
   defp kind(:on_stop), do: Wire.kind_on_stop()
   defp kind(:on_down), do: Wire.kind_on_down()

@@ -8,7 +8,8 @@ defmodule Pyre.Agent.Ending do
 
   alias Pyre.Agent.{Commits, Quarantine, Restarts, Waits}
   alias Pyre.Group.Member
-  alias Pyre.{Address, Classes, DeadLetters, Error, Instance, Mailbox, Monitors, PythonError}
+  alias Pyre.{Address, Classes, DeadLetters, Error, Escalations, History, Instance, Mailbox}
+  alias Pyre.{Monitors, PythonError}
   alias Pyre.{Pause, Telemetry, Timers, Worker}
   alias Pyre.Worker.Pool
 
@@ -47,10 +48,14 @@ defmodule Pyre.Agent.Ending do
     })
 
     verdict = Restarts.record(instance, handle, Member.judged_by(instance, row, error), error)
+    History.record(instance, handle, :crashed, Map.put(History.about(error), :verdict, verdict(verdict)))
 
     if verdict != :exhausted, do: Monitors.restarted(instance, id, handle, error)
     verdict
   end
+
+  defp verdict({:restart, _delay}), do: :restart
+  defp verdict(:exhausted), do: :terminate
 
   @doc "After a crash: where the agent wants it, its state and its timers are forgotten."
   @spec begin_anew(Pyre.Agent.t()) :: term()
@@ -77,6 +82,7 @@ defmodule Pyre.Agent.Ending do
     Instance.count(instance, :terminations)
     Address.put_status(instance, id, :terminated)
     error = Mailbox.terminated(instance, id, handle)
+    History.record(instance, handle, :terminated, %{message: error.message})
     settle_all(state, error)
     Logger.error(Exception.message(error), agent_id: id, class: state.class, pyre: instance.name)
   end
@@ -147,10 +153,17 @@ defmodule Pyre.Agent.Ending do
   @doc "A message that may have begun when its worker, or its agent's process, died."
   @spec interrupted(Pyre.Agent.t(), Mailbox.t(), Error.t()) :: term()
   def interrupted(%{instance: instance} = state, message, error) do
+    History.ended(instance, state.handle, message, :interrupted, error)
+
     cond do
       not rerun?(state, message) ->
         Mailbox.delete(instance, state.id, message)
         Mailbox.reply(message.reply_to, 1, error)
+
+      # It may wait for days, over many an interpreter's end, and is no culprit.
+      Escalations.Table.awaiting?(instance, message.key) ->
+        Instance.count(instance, :resent)
+        Mailbox.unclaim(instance, message.key, message.attempt)
 
       message.attempt < instance.config.max_attempts ->
         Instance.count(instance, :resent)
@@ -161,8 +174,15 @@ defmodule Pyre.Agent.Ending do
     end
   end
 
+  # Its first chunks have been read.
+  defp rerun?(_state, %{kind: :stream}), do: false
   defp rerun?(_state, %{kind: kind}) when kind != :call, do: true
-  defp rerun?(state, message), do: Classes.idempotent?(state.instance, state.class, message.handler)
+
+  # Who waits for a person can only do so as long as the handler may be run again.
+  defp rerun?(%{instance: instance} = state, message) do
+    Classes.idempotent?(instance, state.class, message.handler) or
+      Escalations.Table.asked?(instance, message.key)
+  end
 
   @doc "The message that hurt its worker: nobody runs it again."
   @spec culprit(Pyre.Agent.t(), map(), Error.t()) :: :ok
@@ -173,11 +193,13 @@ defmodule Pyre.Agent.Ending do
     do: Mailbox.delete(state.instance, state.id, message)
 
   def culprit(state, %{reply_to: nil} = message, error) do
+    History.ended(state.instance, state.handle, message, :blamed, error)
     dropped(state, message, error, :blamed)
     Mailbox.delete(state.instance, state.id, message)
   end
 
   def culprit(state, message, error) do
+    History.ended(state.instance, state.handle, message, :blamed, error)
     Mailbox.delete(state.instance, state.id, message)
     Mailbox.reply(message.reply_to, 1, error)
     :ok
@@ -189,6 +211,15 @@ defmodule Pyre.Agent.Ending do
     handler = message && ((message.handler != "" && message.handler) || to_string(message.kind))
     known = %{class: state.class, handler: handler, message_id: message && elem(message.key, 2)}
     verdict = Quarantine.strike(state.instance, state.handle, Map.merge(evidence, known))
+
+    told = %{
+      handler: handler,
+      message_id: known.message_id,
+      worker: evidence.worker,
+      message: evidence.reason
+    }
+
+    History.record(state.instance, state.handle, :struck, Map.put(told, :verdict, verdict))
 
     if verdict == :probation do
       where = if handler, do: "in #{handler}, ", else: ""
@@ -230,6 +261,7 @@ defmodule Pyre.Agent.Ending do
     Instance.count(instance, :parked)
     Address.put_status(instance, id, :parked)
     error = Mailbox.parked(instance, id, handle)
+    History.record(instance, handle, :parked, %{message: error.message})
 
     for %{reply_to: reply_to} = message <- Mailbox.waiting(instance, handle), reply_to != nil do
       if Mailbox.withdraw(instance, id, message.key), do: answer(message, error)
@@ -288,10 +320,12 @@ defmodule Pyre.Agent.Ending do
     give_up_rest(instance, id, handle)
     if keep == :keep, do: Commits.keep(instance, handle, id)
     Timers.delete(instance, handle)
+    Escalations.Table.close_all(instance, handle)
     Monitors.forget(instance, handle)
     Member.forget(instance, id)
     Commits.delete(instance, handle)
     :ets.delete(instance.restarts, handle)
+    History.forget(instance, handle)
     Quarantine.forget(instance, handle)
     Address.delete(instance, id)
     # Last, so that a pause of an agent that ends finds its address gone, or is found here.
@@ -316,14 +350,14 @@ defmodule Pyre.Agent.Ending do
   @doc "A message that ran when its agent was restarted for no fault of its own."
   @spec restarted(Pyre.Agent.t(), Mailbox.t()) :: term()
   def restarted(state, message) do
-    if rerun?(state, message) do
-      Mailbox.unclaim(state.instance, message.key, message.attempt)
-    else
-      error =
-        Error.new(:restarted, "the agent #{inspect(state.id)} restarted while the message ran", %{begun: true})
+    error =
+      Error.new(:restarted, "the agent #{inspect(state.id)} restarted while the message ran", %{begun: true})
 
-      settle(state, [message], error)
-    end
+    History.ended(state.instance, state.handle, message, :interrupted, error)
+
+    if rerun?(state, message),
+      do: Mailbox.unclaim(state.instance, message.key, message.attempt),
+      else: settle(state, [message], error)
   end
 
   @doc "The process is about to end: it takes no place at its worker any more, and waits for nobody."

@@ -6,8 +6,9 @@ defmodule Pyre.Agent.Requests do
 
   require Pyre.Wire, as: Wire
 
-  alias Pyre.Agent.{Commits, Retries, Spawning, Starter, Steps, Stopping, Waits}
+  alias Pyre.Agent.{Commits, Escalations, Retries, Spawning, Starter, Steps, Stopping, Tools, Waits}
   alias Pyre.{Classes, Error, Group, Instance, Mailbox, Monitors, Timers, Worker}
+  alias Pyre.Tool.Runs
   alias Pyre.Wire.{Body, MsgPack}
 
   @typep origin :: {worker :: pid(), ref :: non_neg_integer()}
@@ -18,6 +19,9 @@ defmodule Pyre.Agent.Requests do
   @spec make(Pyre.Agent.t(), Mailbox.key(), origin(), tuple()) :: Pyre.Agent.t()
   def make(state, key, origin, {Wire.verb_call(), target, handler, args, timeout_ms}),
     do: call(state, key, origin, {target, handler, args}, deadline(state, key, timeout_ms))
+
+  def make(state, key, origin, {Wire.verb_stream(), target, handler, args, _timeout_ms}),
+    do: open_stream(state, key, origin, {target, handler, args})
 
   def make(state, _key, origin, {Wire.verb_cast(), target, handler, args, _timeout_ms}) do
     Instance.count(state.instance, :casts)
@@ -115,9 +119,44 @@ defmodule Pyre.Agent.Requests do
     state
   end
 
+  def make(state, key, origin, {Wire.verb_escalate(), _target, place, body, timeout_ms}) do
+    case Escalations.ask(state, key, place, body, timeout_ms) do
+      {:open, id} ->
+        # Nobody is waited for whose answer could depend on this agent.
+        request = %{origin: origin, message: key, target: [], timer: nil, escalation: id}
+        remember(state, Instance.unique(state.instance), request)
+
+      {:done, answer} ->
+        answer(origin, 0, answer)
+        state
+
+      {:error, error} ->
+        answer(origin, 1, error)
+        state
+    end
+  end
+
   def make(state, _key, origin, {Wire.verb_timers(), _target, _name, _body, _timeout_ms}) do
     {:ok, body} = state.instance |> Timers.list(state.handle) |> MsgPack.encode()
     answer(origin, 0, body)
+    state
+  end
+
+  def make(state, key, origin, {Wire.verb_tool(), _target, name, body, timeout_ms}) do
+    token = Instance.unique(state.instance)
+
+    case Tools.run(state, token, message(state, key), {name, body, timeout_ms}) do
+      :ok ->
+        remember(state, token, %{origin: origin, message: key, target: [], timer: nil, tool: name})
+
+      {:error, error} ->
+        answer(origin, 1, error)
+        state
+    end
+  end
+
+  def make(state, _key, origin, {Wire.verb_tools(), _target, _name, _body, _timeout_ms}) do
+    answer(origin, 0, Tools.list(state.instance))
     state
   end
 
@@ -162,6 +201,17 @@ defmodule Pyre.Agent.Requests do
     end
   end
 
+  @doc "A person has decided what a handler waits for."
+  @spec decided(Pyre.Agent.t(), pos_integer()) :: Pyre.Agent.t()
+  def decided(state, id) do
+    with {:ok, body} <- Escalations.fetch(state.instance, id) do
+      tokens = for {token, %{escalation: ^id}} <- state.requests, do: token
+      Enum.reduce(tokens, state, &answered(&2, &1, 0, body))
+    else
+      :error -> state
+    end
+  end
+
   @doc "A call took too long: the callee is asked to cancel it, and the handler is told."
   @spec timed_out(Pyre.Agent.t(), pos_integer()) :: Pyre.Agent.t()
   def timed_out(%{requests: requests} = state, token) do
@@ -199,14 +249,103 @@ defmodule Pyre.Agent.Requests do
     })
   end
 
+  @doc "A chunk of a stream that a handler reads."
+  @spec item(Pyre.Agent.t(), pos_integer(), {pid(), pos_integer()}, binary()) :: Pyre.Agent.t()
+  def item(%{requests: requests} = state, token, producer, body) do
+    case requests do
+      %{^token => %{origin: {worker, ref}} = request} ->
+        Worker.item(worker, ref, body)
+        %{state | requests: Map.put(requests, token, %{request | producer: producer})}
+
+      _withdrawn ->
+        state
+    end
+  end
+
+  @doc "A handler has read chunks of a stream: its producer may go on."
+  @spec read(Pyre.Agent.t(), non_neg_integer(), pos_integer()) :: term()
+  def read(state, ref, count) do
+    with {_token, %{producer: {agent, number}, called: called}} <- find(state, ref),
+         do: send(agent, {:credit, called, number, count})
+  end
+
+  @doc "A handler doesn't want the answer to a request any more: what is done for it is cancelled."
+  @spec withdraw(Pyre.Agent.t(), non_neg_integer()) :: Pyre.Agent.t()
+  def withdraw(%{requests: requests} = state, ref) do
+    case find(state, ref) do
+      {token, request} ->
+        take_back(state, token, request)
+        forget(state, token, request)
+        %{state | requests: Map.delete(requests, token)}
+
+      nil ->
+        state
+    end
+  end
+
+  defp find(state, ref), do: Enum.find(state.requests, &match?({_token, %{origin: {_worker, ^ref}}}, &1))
+
+  defp take_back(state, _token, %{called: called, target: target}) do
+    _error = Mailbox.withdraw(state.instance, target, called) || cancel_callee(state, target, called)
+    :ok
+  end
+
+  defp take_back(state, token, %{tool: _name}), do: Runs.give_up(state.instance, token)
+  defp take_back(_state, _token, _answered_otherwise), do: :ok
+
+  @doc "A message is cancelled, and with it what it waits for, down the chain."
+  @spec cancel(Pyre.Agent.t(), Mailbox.key()) :: :ok
+  def cancel(%{requests: requests} = state, key) do
+    for {token, %{message: ^key} = request} <- requests, do: take_back(state, token, request)
+    :ok
+  end
+
   @doc "A message has ended: what it still waits for concerns nobody any more."
   @spec close(Pyre.Agent.t(), Mailbox.key()) :: Pyre.Agent.t()
   def close(%{requests: requests} = state, _key) when requests == %{}, do: state
 
   def close(state, key) do
     {mine, others} = Enum.split_with(state.requests, fn {_token, request} -> request.message == key end)
-    for {token, request} <- mine, do: forget(state, token, request)
+
+    for {token, request} <- mine do
+      # Nobody reads on, or waits for the tool. A call that was only made, and not awaited, goes on.
+      if is_map_key(request, :producer) or is_map_key(request, :tool), do: take_back(state, token, request)
+      forget(state, token, request)
+    end
+
     %{state | requests: Map.new(others)}
+  end
+
+  # Without a deadline of its own: how long its reader waits for a chunk is the reader's to say.
+  defp open_stream(state, key, origin, {target, handler, args}) do
+    Instance.count(state.instance, :calls)
+    token = Instance.unique(state.instance)
+    handler = :binary.copy(handler)
+    reply_to = {:agent, self(), token}
+
+    with :ok <- add_edge(state, target, handler, token),
+         {:ok, called} <-
+           Mailbox.put(
+             state.instance,
+             target,
+             :stream,
+             handler,
+             :binary.copy(args),
+             inherited(state, key),
+             reply_to
+           ) do
+      request = %{origin: origin, message: key, target: target, timer: nil, called: called, producer: nil}
+      remember(state, token, request)
+    else
+      {:error, error} ->
+        Waits.remove(state.instance, state.id, target, token)
+        answer(origin, 1, error)
+        state
+
+      {:deadlock, circle} ->
+        answer(origin, 1, deadlock(circle))
+        state
+    end
   end
 
   defp call(state, key, origin, {target, handler, args}, deadline) do
@@ -275,11 +414,20 @@ defmodule Pyre.Agent.Requests do
   defp deadline(state, key, timeout_ms) do
     own = Instance.now_ms() + if(timeout_ms == 0, do: default_timeout(state), else: timeout_ms)
 
-    case Enum.find([state.running | state.beside], &(&1 != nil and &1.key == key)) do
-      %{deadline: inherited} when inherited > 0 -> min(own, inherited - 1)
-      _none -> own
+    case inherited(state, key) do
+      0 -> own
+      inherited -> min(own, inherited)
     end
   end
+
+  defp inherited(state, key) do
+    case message(state, key) do
+      %{deadline: deadline} when deadline > 0 -> deadline - 1
+      _none -> 0
+    end
+  end
+
+  defp message(state, key), do: Enum.find([state.running | state.beside], &(&1 != nil and &1.key == key))
 
   defp default_timeout(state) do
     case state.instance.config.call_timeout do

@@ -4,7 +4,7 @@ defmodule Pyre.Agent.Restarting do
   # Restarts and deletes agents on request. Runs in the process of whoever asks.
 
   alias Pyre.Agent.{Client, Ending, Restarts, Starter}
-  alias Pyre.{Address, Error, Instance, Mailbox, Options, Patience}
+  alias Pyre.{Address, Error, History, Instance, Mailbox, Options, Patience}
   alias Pyre.Group.{Control, Table}
 
   @end_ms 1_000
@@ -41,6 +41,7 @@ defmodule Pyre.Agent.Restarting do
 
   defp revive(instance, %{id: id, handle: handle}, group) do
     Restarts.forgive(instance, handle)
+    History.note(instance, id, :restarted, %{reason: :requested})
 
     with {:error, error} <- Starter.restart_child(instance, id, group) do
       Address.change_status(instance, id, :restarting, :terminated)

@@ -10,27 +10,37 @@ defmodule Pyre.Agent.Retries do
   # raises the claim has the message: the agent when it is due, the caller who gives up, whoever ends the agent.
 
   require Logger
+  require Pyre.Wire, as: Wire
 
-  alias Pyre.{Error, Instance, Mailbox}
+  alias Pyre.Agent.Escalations
+  alias Pyre.{Error, History, Instance, Mailbox}
   alias Pyre.Wire.Body
 
   @claim 2
+  @kind 4
+  @deadline 7
   @attempt 8
+  @reply_to 9
   @columns 9
 
   # Somebody who tries to claim such a message raises its claim by one, in vain. So the lowest bits say nothing.
   @vain 16
   @longest_ms 86_400_000
+  # When a message is due that waits for a person.
+  @never 1_000_000_000_000_000
 
   @doc "Makes a failed attempt wait for the next. False where that makes no sense: then the attempt was the last."
   @spec defer(Pyre.Agent.t(), map(), binary(), term()) :: boolean()
   def defer(%{instance: instance} = state, %{kind: kind} = message, body, [{delay_ms, hold}])
-      when kind in [:call, :cast, :timer] and is_integer(delay_ms) and delay_ms >= 0 and hold in [0, 1] do
+      when kind in [:call, :cast, :timer, :decision] and is_integer(delay_ms) and delay_ms >= 0 and
+             hold in [0, 1] do
     due = Instance.now_ms() + min(delay_ms, @longest_ms)
 
     if in_time?(message, due) and not (message.kind == :call and Instance.closed?(instance)) do
       columns = [{@claim, encode(due, hold)}, {@attempt, message.attempt + 1}]
-      log(state, message, Body.to_error(body), delay_ms)
+      error = Body.to_error(body)
+      log(state, message, error, delay_ms)
+      History.ended(instance, state.handle, message, :retried, error)
       Instance.count(instance, :retries)
       :ets.update_element(instance.mailbox, message.key, columns) and await(message.key, due)
     else
@@ -38,6 +48,8 @@ defmodule Pyre.Agent.Retries do
     end
   end
 
+  # No attempt is left, and a person is to say what becomes of it.
+  def defer(state, message, body, [{Wire.effect_failure()}]), do: Escalations.failed(state, message, body)
   def defer(_state, _message, _body, _plan), do: false
 
   # Nobody is to wait until a deadline for an attempt that could not begin.
@@ -54,12 +66,30 @@ defmodule Pyre.Agent.Retries do
   def await_all(instance, handle) do
     pattern = row({handle, :_, :_}, :"$1")
 
-    for row <- :ets.select(instance.mailbox, [{pattern, [{:<, :"$1", 0}], [:"$_"]}]) do
-      {due, _hold} = row |> elem(@claim - 1) |> decode()
+    for row <- :ets.select(instance.mailbox, [{pattern, [{:<, :"$1", 0}], [:"$_"]}]),
+        {due, _hold} = row |> elem(@claim - 1) |> decode(),
+        due < @never do
       await(elem(row, 0), due)
     end
 
     :ok
+  end
+
+  @doc "A message without further attempts waits for a person. Whoever called it has been answered."
+  @spec park(Instance.t(), Mailbox.key()) :: boolean()
+  def park(instance, key) do
+    [{_key, _claim, _id, kind, _handler, _args, _deadline, _attempt, _reply_to}] =
+      :ets.lookup(instance.mailbox, key)
+
+    kind = if kind == :call, do: :cast, else: kind
+    columns = [{@claim, encode(@never, 0)}, {@kind, kind}, {@deadline, 0}, {@reply_to, nil}]
+    :ets.update_element(instance.mailbox, key, columns)
+  end
+
+  @doc "A person wants it tried again, with all its attempts. False where it does not wait for that."
+  @spec renew(Instance.t(), Mailbox.key()) :: boolean()
+  def renew(instance, key) do
+    :ets.update_element(instance.mailbox, key, {@attempt, 1}) and release(instance, key)
   end
 
   @doc "The wait is over: the message is one that waits to run, like others. False where it is gone, or taken."
@@ -82,7 +112,7 @@ defmodule Pyre.Agent.Retries do
   @spec shift(integer(), integer()) :: integer()
   def shift(claim, ms) when claim < 0 do
     {due, hold} = decode(claim)
-    encode(max(due + ms, 0), hold)
+    if due < @never, do: encode(max(due + ms, 0), hold), else: claim
   end
 
   def shift(claim, _ms), do: claim

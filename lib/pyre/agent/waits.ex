@@ -29,6 +29,10 @@ defmodule Pyre.Agent.Waits do
   @spec remove(Instance.t(), String.t(), String.t(), term()) :: true
   def remove(instance, from, to, token), do: :ets.delete_object(instance.waits, {from, to, token})
 
+  @doc "Takes out all edges of an agent with this token."
+  @spec forget(Instance.t(), String.t(), term()) :: true
+  def forget(instance, from, token), do: :ets.match_delete(instance.waits, {from, :_, token})
+
   @doc "Takes out what an agent that has ended waited for."
   @spec clear(Instance.t(), String.t()) :: true
   def clear(instance, from), do: :ets.delete(instance.waits, from)

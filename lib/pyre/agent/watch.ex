@@ -4,8 +4,8 @@ defmodule Pyre.Agent.Watch do
   # Watches the running message, and cancels it: its caller gave up or died, or it runs past its deadline or the limit.
   # Runs in the agent's process. Only messages that run long are watched, so that the short ones don't pay for it.
 
-  alias Pyre.Agent.{Ending, Retries}
-  alias Pyre.{Error, Instance, Mailbox, Worker}
+  alias Pyre.Agent.{Ending, Escalations, Requests, Retries}
+  alias Pyre.{Error, History, Instance, Mailbox, Worker}
   alias Pyre.Worker.Isolation
 
   # A message that runs this long is looked at, again and again.
@@ -50,10 +50,14 @@ defmodule Pyre.Agent.Watch do
   end
 
   def look(%{running: message} = state) do
-    message = message |> Map.put_new(:since, Instance.now_ms() - @look_ms) |> begin()
+    message = message |> Map.put_new(:since, Instance.now_ms() - @look_ms) |> excuse(state) |> begin()
     state = watch_caller(message, %{state | running: message})
     if overdue?(message, state.instance.config), do: cancel(state, :timeout), else: state
   end
+
+  # What a person takes is not the handler's time: the limit counts from the answer on.
+  defp excuse(message, state),
+    do: if(Escalations.waits?(state, message.key), do: %{message | since: Instance.now_ms()}, else: message)
 
   defp watch_caller(%{reply_to: {:caller, _ref, _alias, pid}}, %{watch: nil} = state),
     do: %{state | watch: Process.monitor(pid)}
@@ -101,11 +105,13 @@ defmodule Pyre.Agent.Watch do
   @spec cancel(Pyre.Agent.t(), :timeout | :stopped) :: Pyre.Agent.t()
   def cancel(%{running: message, worker: {_no, worker}} = state, why) do
     error = cancelled(why, message, state)
+    History.ended(state.instance, state.handle, message, :cancelled, error)
 
     if message.reply_to == nil,
       do: Ending.dropped(state, message, error),
       else: Mailbox.reply(message.reply_to, 1, error)
 
+    Requests.cancel(state, message.key)
     Worker.cancel(worker, message.key, self())
     forget(%{state | running: message |> Map.put(:cancelled, true) |> Map.put(:reply_to, nil) |> begin()})
   end
@@ -125,7 +131,9 @@ defmodule Pyre.Agent.Watch do
   @spec expire(Pyre.Agent.t(), Mailbox.t()) :: term()
   def expire(state, message) do
     Instance.count(state.instance, :expired)
-    Mailbox.reply(message.reply_to, 1, expired(message, state))
+    error = expired(message, state)
+    History.ended(state.instance, state.handle, message, :expired, error)
+    Mailbox.reply(message.reply_to, 1, error)
   end
 
   defp expired(%{attempt: 1}, state) do

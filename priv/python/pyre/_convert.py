@@ -25,7 +25,20 @@ from pyre import _body, _wire, errors
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["Loader", "Mismatch", "NotPlainError", "dump", "field_loaders", "is_struct", "loader", "pack"]
+__all__ = [
+    "LISTS",
+    "MAPS",
+    "SETS",
+    "Loader",
+    "Mismatch",
+    "NotPlainError",
+    "dump",
+    "field_loaders",
+    "is_key_required",
+    "is_struct",
+    "loader",
+    "pack",
+]
 
 PLAIN = (type(None), bool, int, float, str, bytes)
 SHOWN_CHARACTERS = 80
@@ -226,23 +239,23 @@ def _generic(hint: Any, origin: Any, args: tuple[Any, ...]) -> Loader:  # noqa: 
         return _literal(args)
     if origin is tuple:
         return _tuple(args)
-    if origin in _MAPS:
+    if origin in MAPS:
         return _mapping(loader(args[0]), loader(args[1]))
-    kind = _SETS.get(origin) or _LISTS.get(origin)
+    kind = SETS.get(origin) or LISTS.get(origin)
     if kind is None:
         raise NotPlainError(f"{hint!r} can't travel in a message")
     return _many(loader(args[0]), kind, "list" if kind is list else "set")
 
 
-_SETS: dict[Any, type] = {set: set, frozenset: frozenset, collections.abc.Set: set, collections.abc.MutableSet: set}
-_LISTS: dict[Any, type] = {
+SETS: dict[Any, type] = {set: set, frozenset: frozenset, collections.abc.Set: set, collections.abc.MutableSet: set}
+LISTS: dict[Any, type] = {
     list: list,
     collections.abc.Sequence: list,
     collections.abc.MutableSequence: list,
     collections.abc.Iterable: list,
     collections.abc.Collection: list,
 }
-_MAPS = {dict, collections.abc.Mapping, collections.abc.MutableMapping}
+MAPS = {dict, collections.abc.Mapping, collections.abc.MutableMapping}
 
 
 def _union(args: tuple[Any, ...]) -> Loader:
@@ -387,7 +400,7 @@ def _dataclass(hint: type) -> Loader:
 def _typed_dict(hint: Any) -> Loader:  # noqa: ANN401
     def compiled() -> dict[str, _Field]:
         hints = typing.get_type_hints(hint, include_extras=True)
-        return {key: _Field(loader(value), _is_key_required(hint, key, value)) for key, value in hints.items()}
+        return {key: _Field(loader(value), is_key_required(hint, key, value)) for key, value in hints.items()}
 
     fields = functools.cache(compiled)
 
@@ -397,7 +410,8 @@ def _typed_dict(hint: Any) -> Loader:  # noqa: ANN401
     return Loader(hint.__name__, None, load, plain=False)
 
 
-def _is_key_required(hint: Any, key: str, value: Any) -> bool:  # noqa: ANN401
+def is_key_required(hint: Any, key: str, value: Any) -> bool:  # noqa: ANN401
+    """Tell whether a TypedDict must have a key."""
     # With annotations as text, Python 3.11 doesn't see a NotRequired when it makes the class.
     origin = typing.get_origin(value)
     return origin is typing.Required or (key in hint.__required_keys__ and origin is not typing.NotRequired)

@@ -17,7 +17,6 @@ __all__ = [
     "plain",
     "quarantine",
     "status",
-    "table",
     "tree",
     "workers",
 ]
@@ -39,7 +38,7 @@ def _as_text(value: Value) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
-def table(rows: Sequence[Sequence[Value]], head: Sequence[str]) -> str:
+def _table(rows: Sequence[Sequence[Value]], head: Sequence[str]) -> str:
     """Columns, each as wide as its widest cell, at most WIDEST."""
     lines = [list(head), *([_cell(value) for value in row] for row in rows)]
     widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
@@ -89,7 +88,7 @@ def agents(found: Map) -> str:
     rows = [[agent["id"], agent["class"], agent["status"], agent["mailbox"]] for agent in found["agents"]]
     left_out = found["total"] - len(rows)
     more = f"\n... and {left_out} more; see --limit" if left_out else ""
-    return table(rows, ["ID", "CLASS", "STATUS", "MAILBOX"]) + more
+    return _table(rows, ["ID", "CLASS", "STATUS", "MAILBOX"]) + more
 
 
 def fields(found: Value) -> str:
@@ -135,7 +134,7 @@ def workers(found: list[Map]) -> str:
         ]
         for worker in found
     ]
-    return table(rows, ["WORKER", "ROLE", "STATUS", "PID", "AGENTS", "LAG", "RSS", "DEATHS", "LAST ERROR"])
+    return _table(rows, ["WORKER", "ROLE", "STATUS", "PID", "AGENTS", "LAG", "RSS", "DEATHS", "LAST ERROR"])
 
 
 def _size(count: int | None) -> str:
@@ -158,7 +157,7 @@ def quarantine(found: list[Map]) -> str:
         ]
         for agent in found
     ]
-    return table(rows, ["ID", "CLASS", "STATUS", "STRIKES", "WHY"])
+    return _table(rows, ["ID", "CLASS", "STATUS", "STRIKES", "WHY"])
 
 
 def letters(found: Value) -> str:
@@ -169,7 +168,7 @@ def letters(found: Value) -> str:
         [letter[key] for key in ("id", "agent", "handler", "reason", "attempts", "at")] + [_error(letter["error"])]
         for letter in found
     ]
-    return table(rows, ["LETTER", "AGENT", "HANDLER", "REASON", "ATTEMPTS", "AT", "ERROR"])
+    return _table(rows, ["LETTER", "AGENT", "HANDLER", "REASON", "ATTEMPTS", "AT", "ERROR"])
 
 
 def plain(value: Value) -> str:

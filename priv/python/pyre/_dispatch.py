@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
+import threading
 from time import monotonic_ns, sleep
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +20,7 @@ from pyre._failure import own_body
 from pyre._handlers import AgentClass, HandlerSpec, compile_function
 from pyre._memory import Memory
 from pyre._message import CURRENT, FunctionRun, Message
+from pyre._progress import Reporter
 from pyre._requests import Requests
 from pyre._resources import Resources
 from pyre._threads import MAX_THREADS, Threads
@@ -25,11 +28,14 @@ from pyre._threads import MAX_THREADS, Threads
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from pyre._progress import Reports
+
 __all__ = ["GONE", "Catalogue", "Dispatcher"]
 
 DONE = _wire.OP_DONE
 Task = asyncio.Task
 ON_START = _wire.KIND_ON_START
+STREAM = _wire.KIND_STREAM
 GONE = {
     _wire.STATUS_FAILED,
     _wire.STATUS_REJECTED,
@@ -75,6 +81,7 @@ class Dispatcher:
         self.activations = Activations(config.get("max_activations", MAX_ACTIVATIONS))
         self.running: dict[int, Message] = {}
         self.requests = Requests(loop, emit)
+        self.reporter: Callable[[Message], Reports] = functools.partial(Reporter, thread=threading.get_ident())
         self.excuses = Excuses(words)
         self.memory = Memory(words)
         self.resources = Resources(loop, catalogue.resources, self.excuses)
@@ -96,6 +103,8 @@ class Dispatcher:
             _wire.OP_RUN: self._run,
             _wire.OP_CLOCK: self._clock,
             _wire.OP_STOP: self._stop,
+            _wire.OP_CREDIT: self._credit,
+            _wire.OP_ITEM: self._item,
         }
         loop.set_task_factory(_owned_task)
 
@@ -134,9 +143,9 @@ class Dispatcher:
         if activation is None or activation.__pyre_epoch__ != epoch:
             self._answer_unheld(number, handle, epoch)
             return
-        spec = activation.__pyre_class__.handlers.get(name) if kind < ON_START else _hook(activation, kind)
+        spec = activation.__pyre_class__.handlers.get(name) if kind < ON_START else _rare(activation, kind, name)
         if spec is None:
-            self._answer(number, _wire.STATUS_REFUSED, _unknown_handler(activation, name))
+            self._answer(number, _wire.STATUS_REFUSED, _unknown_handler(activation, name, kind))
             return
         if len(self.activations.held) > self.activations.crowd:
             self.activations.use(handle, activation)
@@ -186,6 +195,16 @@ class Dispatcher:
     def _result(self, envelope: tuple[Any, ...]) -> None:
         _, ref, status, body = envelope
         self.requests.answer(ref, status, body)
+
+    def _credit(self, envelope: tuple[Any, ...]) -> None:
+        _, number, count = envelope
+        message = self.running.get(number)
+        if message is not None:
+            message.credit(count)
+
+    def _item(self, envelope: tuple[Any, ...]) -> None:
+        _, ref, body = envelope
+        self.requests.item(ref, body)
 
     def _clock(self, envelope: tuple[Any, ...]) -> None:
         _, now_ms = envelope
@@ -265,18 +284,28 @@ class Dispatcher:
         self.emit((_wire.OP_DONE, number, status, body, [], []))
 
 
-def _hook(activation: Activation, kind: int) -> HandlerSpec | None:
+def _rare(activation: Activation, kind: int, name: bytes) -> HandlerSpec | None:
     agent_class = activation.__pyre_class__
+    if kind == STREAM:
+        return agent_class.streams.get(name)
     if kind == _wire.KIND_ON_DOWN:
         return agent_class.on_down
     hook = agent_class.on_start if kind == _wire.KIND_ON_START else agent_class.on_stop
     return hook or agent_class.no_hook
 
 
-def _unknown_handler(activation: Activation, name: bytes) -> bytes:
+def _unknown_handler(activation: Activation, name: bytes, kind: int) -> bytes:
     agent_class = activation.__pyre_class__
-    known = ", ".join(sorted(spec.name for spec in agent_class.handlers.values())) or "none"
+    wanted, others = agent_class.handlers, agent_class.streams
+    if kind == STREAM:
+        wanted, others = others, wanted
     text = name.decode(errors="backslashreplace")
+    if name in others:
+        what, remedy = ("no stream", "call it") if kind == STREAM else ("a stream", "read it with stream")
+        return own_body(errors.UnknownHandler(f"{agent_class.name}.{text} is {what}: {remedy}"))
+    known = ", ".join(sorted(spec.name for spec in wanted.values())) or "none"
+    if kind == STREAM:
+        return own_body(errors.UnknownHandler(f"{agent_class.name} has no stream {text!r} (it has: {known})"))
     return own_body(errors.UnknownHandler(f"{agent_class.name} has no handler {text!r} (it has: {known})"))
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyre import errors
 from pyre._convert import Loader, Mismatch, loader
+from pyre._schema import describe
 from pyre._state import StateKind
 from pyre.agent import Address, Agent, HandlerOptions
 from pyre.context import Context
@@ -53,22 +54,26 @@ class HandlerSpec:
     function: Callable[..., Any]
     options: HandlerOptions
     is_async: bool
+    is_stream: bool
     params: tuple[_Param, ...]
     is_open: bool
     bind: Bind
     start: Start
     write_state: Callable[[Any], bytes] | None
+    tool: dict[str, Any] | None = None
 
     def outline(self) -> dict[str, Any]:
         """Describe it for READY."""
-        return {
+        outline: dict[str, Any] = {
             "kind": "async" if self.is_async else "sync",
+            "stream": self.is_stream,
             "interleave": self.options.interleave,
             "readonly": self.options.readonly,
             "idempotent": self.options.idempotent,
             "params": {param.name: param.outline() for param in self.params},
             "open": self.is_open,
         }
+        return outline if self.tool is None else {**outline, "tool": self.tool}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class AgentClass:
     kind: type[Agent]
     file: str
     handlers: dict[bytes, HandlerSpec]
+    streams: dict[bytes, HandlerSpec]
     on_start: HandlerSpec | None
     on_stop: HandlerSpec | None
     on_down: HandlerSpec | None
@@ -101,7 +107,7 @@ class AgentClass:
             "timers": self.timers,
             "on_start": self.on_start is not None,
             "on_stop": self.on_stop is not None,
-            "handlers": {spec.name: spec.outline() for spec in self.handlers.values()},
+            "handlers": {spec.name: spec.outline() for spec in (*self.handlers.values(), *self.streams.values())},
             "state": {name: _Param(name, field, required).outline() for name, (field, required) in fields},
         }
 
@@ -116,7 +122,8 @@ def compile_agent(kind: type[Agent], file: str, resource_types: Mapping[Any, str
         name=kind.__name__,
         kind=kind,
         file=file,
-        handlers={spec.name.encode(): spec for spec in handlers},
+        handlers={spec.name.encode(): spec for spec in handlers if not spec.is_stream},
+        streams={spec.name.encode(): spec for spec in handlers if spec.is_stream},
         on_start=_hook(kind, "on_start", state, resource_types),
         on_stop=_hook(kind, "on_stop", state, resource_types),
         on_down=_on_down(kind, state),
@@ -174,6 +181,7 @@ def _on_down(kind: type[Agent], state: StateKind) -> HandlerSpec | None:
         function=function,
         options=HandlerOptions(name="on_down"),
         is_async=is_async,
+        is_stream=False,
         params=(),
         is_open=True,
         bind=lambda args: args,
@@ -203,6 +211,8 @@ def _timers(kind: type[Agent], handlers: list[HandlerSpec]) -> list[list[Any]]:
     timers: dict[str, list[Any]] = {}
     for spec in handlers:
         for key, schedule in getattr(spec.function, "__pyre_timers__", ()):
+            if spec.is_stream:
+                raise HandlerError(f"{kind.__name__}.{spec.name}: nobody would read what a timer's handler yields")
             name = key or spec.name
             if name in timers:
                 raise HandlerError(
@@ -238,9 +248,12 @@ def _compile(
     name = options.name or function.__name__
     try:
         shape = _shape(function, resource_types, skip=1)
+        tool = describe(function, {param.name for param in shape.params}) if options.tool else None
     except (NameError, TypeError, AttributeError) as exc:
         raise HandlerError(f"{kind.__name__}.{function.__name__}: {exc}") from exc
     start = _start(function, with_context=shape.with_context, injected=shape.injected)
+    if _is_stream(function):
+        _check_stream(kind, function, options)
     on_error = getattr(kind, "on_error", None)
     if on_error is not None and name not in {"on_start", "on_stop"}:
         start = _with_on_error(start, on_error)
@@ -248,13 +261,27 @@ def _compile(
         name=name,
         function=function,
         options=options,
-        is_async=inspect.iscoroutinefunction(function),
+        is_async=inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
+        is_stream=_is_stream(function),
         params=shape.params,
         is_open=shape.rest is not None,
         bind=_bind(shape.params, shape.rest),
         start=start,
         write_state=None if options.readonly or options.interleave else state.write,
+        tool=tool,
     )
+
+
+def _is_stream(function: Callable[..., Any]) -> bool:
+    return inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)
+
+
+def _check_stream(kind: type[Agent], function: Callable[..., Any], options: HandlerOptions) -> None:
+    where = f"{kind.__name__}.{function.__name__}"
+    if options.name in {"on_start", "on_stop"}:
+        raise HandlerError(f"{where}: nobody would read what a hook yields")
+    if options.retry is not None or options.idempotent:
+        raise HandlerError(f"{where}: a stream is never run again, since its first chunks have been read")
 
 
 def compile_function(function: Callable[..., Any]) -> HandlerSpec:
@@ -272,6 +299,7 @@ def compile_function(function: Callable[..., Any]) -> HandlerSpec:
         function=function,
         options=HandlerOptions(),
         is_async=is_async,
+        is_stream=False,
         params=(),
         is_open=True,
         bind=lambda args: args,
@@ -288,8 +316,6 @@ class _Shape(NamedTuple):
 
 
 def _shape(function: Callable[..., Any], resource_types: Mapping[Any, str], skip: int) -> _Shape:
-    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
-        raise HandlerError("a handler can't yield: return one value")
     hints = typing.get_type_hints(function, include_extras=True)
     parameters = list(inspect.signature(function).parameters.values())[skip:]
     with_context = bool(parameters) and (parameters[0].name == "ctx" or hints.get(parameters[0].name) is Context)
@@ -366,6 +392,8 @@ def _converted(name: str, load: Callable[[Any], Any], value: Any) -> Any:  # noq
 
 
 def _start(function: Callable[..., Any], *, with_context: bool, injected: dict[str, str]) -> Start:
+    if _is_stream(function):
+        return _start_stream(function, with_context=with_context, injected=injected)
     if not inspect.iscoroutinefunction(function):
         return _start_in_thread(function, with_context=with_context, injected=injected)
     if injected:
@@ -388,6 +416,19 @@ def _start_in_thread(function: Callable[..., Any], *, with_context: bool, inject
         if injected:
             await _inject(message, injected, args)
         return await message.in_thread(function, agent, *_positional(message, with_context=with_context), **args)
+
+    return start
+
+
+def _start_stream(function: Callable[..., Any], *, with_context: bool, injected: dict[str, str]) -> Start:
+    is_async = inspect.isasyncgenfunction(function)
+
+    async def start(agent: Any, message: Message, args: dict[str, Any]) -> None:  # noqa: ANN401
+        if injected:
+            await _inject(message, injected, args)
+        chunks = function(agent, *_positional(message, with_context=with_context), **args)
+        outlet = message.open_outlet()
+        await (outlet.drain(chunks) if is_async else message.in_thread(outlet.pump, chunks))
 
     return start
 

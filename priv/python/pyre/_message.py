@@ -22,6 +22,8 @@ from pyre._activations import UNMADE, commit, materialise, snapshot
 from pyre._body import unpack
 from pyre._convert import pack
 from pyre._failure import failure_body, own_body, rejection_body
+from pyre._progress import checked
+from pyre._stream import Outlet
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from pyre._activations import Activation
     from pyre._dispatch import Dispatcher
     from pyre._handlers import HandlerSpec
+    from pyre._progress import Reported, Reports
     from pyre._requests import Request
     from pyre.retry import Retry
 
@@ -57,12 +60,14 @@ class _Answered(Exception):  # noqa: N818  # ends a message early, with its answ
 class _Side:
     """What few messages need, and so is made when the first of it is."""
 
-    __slots__ = ("cancelling", "children", "effects", "steps", "thread_waits")
+    __slots__ = ("cancelling", "children", "effects", "outlet", "progress", "steps", "thread_waits")
 
     def __init__(self) -> None:
         self.cancelling = False
         self.children: set[asyncio.Task[Any]] = set()
         self.effects: list[tuple[Any, ...]] = []
+        self.outlet: Outlet | None = None
+        self.progress: Reports | None = None
         self.steps: set[str] = set()
         self.thread_waits: list[concurrent.futures.Future[Any]] = []
 
@@ -257,10 +262,12 @@ class Message:
         """Tell which failures are worth another attempt."""
         return self.spec.options.retry
 
-    def _next_attempt(self, exc: BaseException) -> tuple[int, int] | None:
+    def _next_attempt(self, exc: BaseException) -> tuple[int, ...] | None:
         retry = self.retry()
-        if retry is None or not retry.wants(exc, self.attempt, self.raises()):
+        if retry is None:
             return None
+        if not retry.wants(exc, self.attempt, self.raises()):
+            return (_wire.EFFECT_FAILURE,) if retry.escalates(exc, self.attempt, self.raises()) else None
         return math.ceil(retry.delay(self.attempt) * 1000), int(retry.hold)
 
     def _finish(self, status: int, body: bytes, state: Any = (), effects: Any = ()) -> None:  # noqa: ANN401
@@ -271,8 +278,12 @@ class Message:
             return
         if status == _wire.STATUS_DONE:
             effects = side.effects
+        if side.progress is not None:
+            side.progress.flush()
         self.dispatcher.done(self, status, body, state or [], effects or [])
         self._end_children(side.children)
+        if side.outlet is not None:
+            side.outlet.close()
         for wait in side.thread_waits:
             if not wait.done():
                 wait.set_exception(errors.Cancelled(f"{self.name} has ended"))
@@ -361,10 +372,22 @@ class Message:
         side = self._more()
         first = not side.cancelling
         side.cancelling = True
+        if side.outlet is not None:
+            side.outlet.close()
         if self.task is not None:
             self.task.cancel()
             if first:
                 self._cancel_later(1)
+
+    def open_outlet(self) -> Outlet:
+        """Begin to send chunks."""
+        outlet = self._more().outlet = Outlet(self)
+        return outlet
+
+    def credit(self, count: int) -> None:
+        """Take note that chunks were read."""
+        if self._side is not None and self._side.outlet is not None:
+            self._side.outlet.credit(count)
 
     def _cancel_later(self, times: int) -> None:
         self.dispatcher.loop.call_later(CANCEL_AGAIN_SECONDS, self._cancel_again, times)
@@ -386,6 +409,14 @@ class Message:
         """Ask the BEAM."""
         return self.dispatcher.requests.make(self, envelope, read)
 
+    def progress(self, fraction: float | None, text: str) -> Reported:
+        """Report how far the handler is."""
+        fraction, text = checked(self, fraction, text)
+        side = self._more()
+        if side.progress is None:
+            side.progress = self.dispatcher.reporter(self)
+        return side.progress.report(fraction, text)
+
     def add_timer(self, key: str | None, delay_ms: int, handler: str, args: bytes) -> None:
         """Set a timer with the commit."""
         self._must_be_writing("set a timer")
@@ -400,6 +431,19 @@ class Message:
         if name in steps:
             raise ValueError(f"step {name!r} was run in this attempt already: give each its own key=")
         steps.add(name)
+
+    def take_name(self, name: str) -> bool:
+        """Take a name that nothing else of this attempt has; False where something has it."""
+        names = self._more().steps
+        if name in names:
+            return False
+        names.add(name)
+        return True
+
+    def add_escalation(self, effect: tuple[Any, ...]) -> None:
+        """Ask a person, with the commit."""
+        self._must_be_writing("ask with then=")
+        self._more().effects.append(effect)
 
     def leave_step(self, name: str) -> None:
         """Give the name of a step back that came to no result."""

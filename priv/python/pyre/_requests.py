@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from pyre._message import Message
+    from pyre._stream import Inlet
 
     Emit = Callable[[tuple[Any, ...]], None]
     Outcome = asyncio.Future[Any] | concurrent.futures.Future[Any]
@@ -60,6 +61,11 @@ class Requests:
         self._thread = threading.get_ident()
         self._refs = itertools.count(1)
         self._waiting: dict[int, tuple[Outcome, Callable[[bytes], Any]]] = {}
+        self._inlets: dict[int, Inlet] = {}
+
+    def on_loop(self) -> bool:
+        """Tell whether the caller may await."""
+        return threading.get_ident() == self._thread
 
     def make(self, message: Message, envelope: tuple[Any, ...], read: Callable[[bytes], Any]) -> Request[Any]:
         """Send a request `(verb, target, name, body, timeout_ms)` of a message; from the loop or from its thread."""
@@ -81,8 +87,41 @@ class Requests:
         outcome.set_result(value)
         return Request(outcome)
 
+    def open(self, message: Message, envelope: tuple[Any, ...], inlet: Inlet) -> int:
+        """Ask for a stream; what comes of it is the inlet's."""
+        if message.ended:
+            raise errors.StaleActivation(f"{message.name} has ended: it can't ask for anything any more")
+        ref = next(self._refs)
+        self._inlets[ref] = inlet
+        self._emit((_wire.OP_REQUEST, message.number, ref, *envelope))
+        return ref
+
+    def item(self, ref: int, body: bytes) -> None:
+        """Hand a chunk to whoever reads the stream; nobody, where it was withdrawn meanwhile."""
+        inlet = self._inlets.get(ref)
+        if inlet is not None:
+            inlet.item(body)
+
+    def withdraw(self, message: Message, ref: int) -> None:
+        """Take a request back: its answer is of no use any more."""
+        self._inlets.pop(ref, None)
+        if not message.ended:
+            self._emit((_wire.OP_WITHDRAW, message.number, ref))
+
+    def _end_stream(self, inlet: Inlet, status: int, body: bytes) -> None:
+        if status == _wire.RESULT_DONE:
+            inlet.end(None)
+            return
+        try:
+            inlet.end(errors.from_body(_body.unpack(body)))
+        except errors.DecodeError as exc:
+            inlet.end(exc)
+
     def answer(self, ref: int, status: int, body: bytes) -> None:
         """Hand a RESULT to whoever waits for it."""
+        if self._inlets and (inlet := self._inlets.pop(ref, None)) is not None:
+            self._end_stream(inlet, status, body)
+            return
         outcome, read = self._waiting.pop(ref, (None, None))
         if outcome is None or read is None or outcome.done():
             return
@@ -91,7 +130,7 @@ class Requests:
                 outcome.set_result(read(body))
             else:
                 outcome.set_exception(errors.from_body(_body.unpack(body)))
-        except errors.DecodeError as exc:
+        except (errors.DecodeError, errors.Unanswered) as exc:
             outcome.set_exception(exc)
 
     def _send(

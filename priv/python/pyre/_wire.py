@@ -9,6 +9,8 @@ from typing import Final
 
 __all__ = [
     "EFFECT_CANCEL_TIMER",
+    "EFFECT_ESCALATE",
+    "EFFECT_FAILURE",
     "EFFECT_SCHEDULE",
     "EFFECT_TIMER",
     "EXIT_BUG",
@@ -21,6 +23,7 @@ __all__ = [
     "KIND_ON_DOWN",
     "KIND_ON_START",
     "KIND_ON_STOP",
+    "KIND_STREAM",
     "KIND_TIMER",
     "MAX_BODY_BYTES",
     "MAX_BODY_NESTING",
@@ -31,17 +34,23 @@ __all__ = [
     "MAX_TUPLE_SIZE",
     "OP_ACTIVATE",
     "OP_CANCEL",
+    "OP_CHUNK",
     "OP_CLOCK",
+    "OP_CREDIT",
     "OP_DELIVER",
     "OP_DONE",
     "OP_DROP",
     "OP_DROPPED",
     "OP_HELLO",
+    "OP_ITEM",
+    "OP_PROGRESS",
+    "OP_READ",
     "OP_READY",
     "OP_REQUEST",
     "OP_RESULT",
     "OP_RUN",
     "OP_STOP",
+    "OP_WITHDRAW",
     "RESULT_DONE",
     "RESULT_ERROR",
     "STATUS_CANCELLED",
@@ -56,12 +65,16 @@ __all__ = [
     "VERB_CAST",
     "VERB_COMMIT",
     "VERB_DEMONITOR",
+    "VERB_ESCALATE",
     "VERB_GROUP",
     "VERB_MONITOR",
     "VERB_SPAWN",
     "VERB_STEP",
     "VERB_STOP",
+    "VERB_STREAM",
     "VERB_TIMERS",
+    "VERB_TOOL",
+    "VERB_TOOLS",
     "VERSION",
 ]
 
@@ -77,12 +90,18 @@ OP_RESULT: Final = 6
 OP_RUN: Final = 7
 OP_CLOCK: Final = 8
 OP_STOP: Final = 9
+OP_CREDIT: Final = 10
+OP_ITEM: Final = 11
 
 # interpreter -> BEAM
 OP_READY: Final = 64
 OP_DONE: Final = 65
 OP_REQUEST: Final = 66
 OP_DROPPED: Final = 67
+OP_CHUNK: Final = 68
+OP_WITHDRAW: Final = 69
+OP_READ: Final = 71
+OP_PROGRESS: Final = 70
 
 # DELIVER's kind
 KIND_CALL: Final = 0
@@ -91,6 +110,7 @@ KIND_TIMER: Final = 2
 KIND_ON_START: Final = 3
 KIND_ON_STOP: Final = 4
 KIND_ON_DOWN: Final = 5
+KIND_STREAM: Final = 7
 
 # DONE's status
 STATUS_DONE: Final = 0
@@ -117,11 +137,17 @@ VERB_MONITOR: Final = 7
 VERB_DEMONITOR: Final = 8
 VERB_STEP: Final = 9
 VERB_TIMERS: Final = 10
+VERB_STREAM: Final = 11
+VERB_ESCALATE: Final = 19
+VERB_TOOL: Final = 22
+VERB_TOOLS: Final = 23
 
 # what rides with a commit
 EFFECT_TIMER: Final = 1
 EFFECT_CANCEL_TIMER: Final = 2
 EFFECT_SCHEDULE: Final = 3
+EFFECT_ESCALATE: Final = 6
+EFFECT_FAILURE: Final = 7
 
 # how the interpreter ended
 EXIT_CLOSED: Final = 0

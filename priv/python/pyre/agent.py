@@ -59,6 +59,7 @@ class HandlerOptions(NamedTuple):
     raises: tuple[type[BaseException], ...] = ()
     name: str | None = None
     retry: Retry | None = None
+    tool: bool = False
 
 
 @overload
@@ -74,6 +75,7 @@ def handler(
     raises: type[BaseException] | tuple[type[BaseException], ...] = (),
     name: str | None = None,
     retry: Retry | None = None,
+    tool: bool = False,
 ) -> Callable[[F], F]: ...
 
 
@@ -82,7 +84,8 @@ def handler(function: F | None = None, /, **options: Any) -> F | Callable[[F], F
 
     `readonly` promises that the state stays as it is, `interleave` lets it run beside others on a read-only copy of
     what was committed last, `idempotent` allows a second run after a crash, `raises` lists expected refusals,
-    `retry` says which failures are worth another attempt.
+    `retry` says which failures are worth another attempt, `tool` offers it to language models: `Pyre.schema/2` then
+    describes it, with its arguments as JSON Schema.
     """
     if function is not None:
         return _marked(function, HandlerOptions())

@@ -9,8 +9,11 @@ import structlog
 
 from pyre import _body, _schedule, _wire, errors
 from pyre._convert import pack
+from pyre._escalations import Answer, Question, ask, carry
 from pyre._schedule import Timer
 from pyre._steps import RetriedCall, Step
+from pyre._stream import Inlet
+from pyre._tools import Tool, read_tools
 from pyre.agent import Address, Agent
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from pyre._message import Message
+    from pyre._progress import Reported
     from pyre._requests import Request
     from pyre._schedule import Missed
     from pyre.retry import Retry
@@ -117,6 +121,25 @@ class Context:
         if retry is not None:
             return RetriedCall(self._message, envelope, retry)
         return self._message.request(envelope, _body.unpack)
+
+    def stream(
+        self,
+        id: str,  # noqa: A002
+        handler: str,
+        /,
+        *,
+        timeout: float | None = None,
+        args: Mapping[str, Any] | None = None,
+        **named: Any,  # noqa: ANN401
+    ) -> Inlet:
+        """Read what another agent's handler yields: `async for chunk in ctx.stream(...)`; `for` in a `def` handler.
+
+        The other side runs at most 16 chunks, or 1 MiB, ahead. `timeout` is the longest wait for the next chunk. An
+        error of the generator is raised after the chunks before it. To leave the loop early closes the generator.
+        """
+        envelope = (_wire.VERB_STREAM, _id(id), handler.encode(), _packed(args, named), 0)
+        _milliseconds(timeout)
+        return Inlet(self._message, envelope, timeout)
 
     @overload
     def step(
@@ -302,6 +325,95 @@ class Context:
     def timers(self) -> Request[list[Timer]]:
         """Tell this agent's timers, the next first: those that are committed, without what this handler sets."""
         return self._message.request((_wire.VERB_TIMERS, b"", b"", b"", 0), _timers)
+
+    def progress(self, fraction: float | None = None, text: str = "") -> Reported:
+        """Tell how far the handler is: a fraction from 0 to 1, or None, and a text.
+
+        It takes effect at once, from `def` handlers too; awaiting it lets others run now and then. Call it as often as
+        you like: the BEAM is sent the latest report about twenty times a second, and the last one before the answer.
+        Of a text 1,000 characters are kept.
+        """
+        return self._message.progress(fraction, text)
+
+    @overload
+    def escalate(
+        self,
+        question: str,
+        /,
+        *,
+        options: Iterable[str] | None = None,
+        data: Any = None,  # noqa: ANN401
+        assignee: str | None = None,
+        timeout: float | None = None,
+        default: str | None = None,
+        then: None = None,
+        key: str | None = None,
+    ) -> Request[Answer]: ...
+
+    @overload
+    def escalate(
+        self,
+        question: str,
+        /,
+        *,
+        options: Iterable[str] | None = None,
+        data: Any = None,  # noqa: ANN401
+        assignee: str | None = None,
+        timeout: float | None = None,
+        default: str | None = None,
+        then: str,
+        key: str | None = None,
+    ) -> Request[None]: ...
+
+    def escalate(  # noqa: PLR0913  # as many as a question has
+        self,
+        question: str,
+        /,
+        *,
+        options: Iterable[str] | None = None,
+        data: Any = None,
+        assignee: str | None = None,
+        timeout: float | None = None,
+        default: str | None = None,
+        then: str | None = None,
+        key: str | None = None,
+    ) -> Request[Answer] | Request[None]:
+        """Ask a person: one of `options`, or a text. After `timeout` seconds it expires, with `default` as its answer.
+
+        With `then` it rides with the commit, the agent works on, and the answer arrives as a message to that handler,
+        whatever dies meanwhile: with as many of `answer`, `data`, `outcome`, `by`, `at`, `question` and `escalation`
+        (its number) as the handler names. `answer` is None where it expired without a default or was dismissed.
+
+        Without `then`, awaiting it gives the answer (a `str` with `by` and `at`), or raises `errors.Unanswered`. The
+        agent runs nothing else meanwhile. If its interpreter dies, the message is run again from its beginning, calls
+        too, and is given the same answer: code outside of `ctx.step` is then run twice. A caller's deadline still
+        holds; the time that a person takes does not count against `max_runtime`.
+
+        A message that is run again finds what it has asked by the question's text, or by `key` where the text changes.
+        """
+        asked = Question.checked(question, options, data, assignee, timeout, default, key)
+        return ask(self._message, asked) if then is None else carry(self._message, asked, then)
+
+    def tool(
+        self,
+        name: str,
+        /,
+        *,
+        timeout: float | None = None,
+        args: Mapping[str, Any] | None = None,
+        **named: Any,  # noqa: ANN401
+    ) -> Request[Any]:
+        """Use a tool of the BEAM's, by its name. Names of arguments that collide with ours go into `args`.
+
+        It is ended with this message, at the latest. What it answers with as an error, raises or exits with is
+        `errors.ToolError`.
+        """
+        envelope = (_wire.VERB_TOOL, b"", name.encode(), _packed(args, named), _milliseconds(timeout))
+        return self._message.request(envelope, _body.unpack)
+
+    def tools(self) -> Request[list[Tool]]:
+        """Tell the tools that the BEAM offers: of each its name, what it does, and its arguments as JSON Schema."""
+        return self._message.request((_wire.VERB_TOOLS, b"", b"", b"", 0), read_tools)
 
     def commit(self) -> Request[None]:
         """Commit the state as it is now, in the middle of a long handler."""

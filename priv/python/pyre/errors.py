@@ -32,6 +32,8 @@
     │   ├── ProtocolError      protocol: a fault of Pyre, to report
     │   ├── InternalError      internal: a fault of Pyre, to report
     │   └── RemoteError        another agent's handler raised
+    │       └── ToolError      a tool of the BEAM's failed
+    ├── Unanswered             nobody answered what was escalated: it expired, or was dismissed
     ├── Reject                 raise it to refuse a message on purpose
     └── ReadOnly               state was assigned where it is read-only
 
@@ -72,6 +74,8 @@ __all__ = [
     "Stopping",
     "Terminated",
     "TooLarge",
+    "ToolError",
+    "Unanswered",
     "UnknownClass",
     "UnknownHandler",
     "WorkerDown",
@@ -335,6 +339,32 @@ class RemoteError(PyreError):
         return f"{self.type}: {self.message}" if self.message else self.type
 
 
+class ToolError(RemoteError):
+    """A tool failed: what its code on the BEAM returned as an error, raised or exited with.
+
+    `tool` is its name. `expected` is true for an error that it returned, `type` is the name of an exception's module
+    over there, and `data` is the reason where that is no text.
+    """
+
+    def __init__(  # noqa: PLR0913  # as many as the wire has
+        self,
+        type: str,  # noqa: A002  the word of the wire
+        message: str = "",
+        *,
+        tool: str = "",
+        traceback: str = "",
+        expected: bool = False,
+        data: Any = None,  # noqa: ANN401
+    ) -> None:
+        """Keep what the other side told."""
+        super().__init__(type, message, traceback=traceback, expected=expected, data=data)
+        self.tool = tool
+
+    def __str__(self) -> str:
+        """Name the tool, too."""
+        return f"tool {self.tool!r}: {super().__str__()}"
+
+
 class Reject(Exception):
     """Refuse a message on purpose.
 
@@ -347,6 +377,20 @@ class Reject(Exception):
         super().__init__(message)
         self.message = message
         self.data = data
+
+
+class Unanswered(Exception):
+    """Nobody answered what a handler waited for.
+
+    `outcome` is "expired" or "dismissed"; the latter by `by`.
+    """
+
+    def __init__(self, message: str, outcome: str, by: str | None, escalation: int) -> None:
+        """Keep what became of it."""
+        super().__init__(message)
+        self.outcome = outcome
+        self.by = by
+        self.escalation = escalation
 
 
 class ReadOnly(AttributeError):
@@ -382,13 +426,14 @@ def from_body(body: object) -> PyreError:
 def to_body(error: PyreError | Reject) -> dict[str, Any]:
     """Make the error body that stands for an exception."""
     if isinstance(error, RemoteError):
-        return {
+        body = {
             "type": error.type,
             "message": error.message,
             "traceback": error.traceback,
             "expected": error.expected,
             "data": error.data,
         }
+        return {**body, "tool": error.tool} if isinstance(error, ToolError) else body
     if isinstance(error, Reject):
         return {
             "type": type(error).__name__,
@@ -413,10 +458,11 @@ def _own(body: dict[Any, Any]) -> PyreError:
 
 
 def _remote(body: dict[Any, Any]) -> RemoteError:
-    return RemoteError(
-        str(body["type"]),
-        str(body.get("message", "")),
-        traceback=str(body.get("traceback", "")),
-        expected=body.get("expected") is True,
-        data=body.get("data"),
-    )
+    told: dict[str, Any] = {
+        "type": str(body["type"]),
+        "message": str(body.get("message", "")),
+        "traceback": str(body.get("traceback", "")),
+        "expected": body.get("expected") is True,
+        "data": body.get("data"),
+    }
+    return ToolError(**told, tool=str(body["tool"])) if "tool" in body else RemoteError(**told)

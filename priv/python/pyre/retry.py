@@ -33,6 +33,9 @@ class Retry:
     "exponential", doubled n - 1 times, and `max` at most. `jitter` takes up to a half of it away. `on` and `unless`
     say which exceptions are worth it; an expected refusal (`Reject`, or one of `raises=`) is so only where `on` names
     it. Other messages run meanwhile, unless `hold` keeps them waiting, and in order.
+
+    With `on_exhausted="escalate"` a message whose attempts are used up waits for a person, who says "retry" (all
+    attempts anew) or "discard"; its caller gets the error at once.
     """
 
     attempts: int = 5
@@ -43,6 +46,7 @@ class Retry:
     on: Exceptions = (Exception,)
     unless: Exceptions = ()
     hold: bool = False
+    on_exhausted: Literal["fail", "escalate"] = "fail"
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense where it is written, not when it is needed."""
@@ -53,6 +57,8 @@ class Retry:
             raise ValueError(f"expected attempts to be at least 1, got {self.attempts!r}")
         if self.backoff not in {"exponential", "constant"}:
             raise ValueError(f"expected backoff to be 'exponential' or 'constant', got {self.backoff!r}")
+        if self.on_exhausted not in {"fail", "escalate"}:
+            raise ValueError(f"expected on_exhausted to be 'fail' or 'escalate', got {self.on_exhausted!r}")
         for name in ("base", "max"):
             seconds = getattr(self, name)
             if not (isinstance(seconds, int | float) and math.isfinite(seconds) and 0 < seconds <= MAX_SECONDS):
@@ -64,7 +70,14 @@ class Retry:
 
     def wants(self, exc: BaseException, attempt: int, refusals: tuple[type[BaseException], ...] = ()) -> bool:
         """Tell whether an attempt that ended with this exception is followed by another."""
-        if attempt >= self.attempts or isinstance(exc, self.unless):
+        return attempt < self.attempts and self._means(exc, refusals)
+
+    def escalates(self, exc: BaseException, attempt: int, refusals: tuple[type[BaseException], ...] = ()) -> bool:
+        """Tell whether a person is to say what becomes of a message whose last attempt ended with this exception."""
+        return self.on_exhausted == "escalate" and attempt >= self.attempts and self._means(exc, refusals)
+
+    def _means(self, exc: BaseException, refusals: tuple[type[BaseException], ...]) -> bool:
+        if isinstance(exc, self.unless):
             return False
         on: tuple[type[BaseException], ...] = self.on  # type: ignore[assignment]
         if isinstance(exc, (errors.Reject, *refusals)):

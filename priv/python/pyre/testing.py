@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import datetime as dt
+import functools
 import inspect
 import itertools
 import sys
@@ -25,6 +26,9 @@ from pyre._convert import dump
 from pyre._discovery import find_resources
 from pyre._dispatch import GONE, Dispatcher
 from pyre._failure import failure_body, own_body, rejection_body
+from pyre._fake_escalations import Escalation, Expiry, People, is_failure
+from pyre._fake_progress import Progress, recorder
+from pyre._fake_tools import FakeTools
 from pyre._handlers import AgentClass, compile_agent
 from pyre._resources import opens_type
 from pyre._schedule import first_run, kind_of, next_run
@@ -37,14 +41,15 @@ if TYPE_CHECKING:
     from pyre._schedule import Schedule
     from pyre.agent import Agent
 
-__all__ = ["RunningAgent", "Sent", "run"]
+__all__ = ["Escalation", "Progress", "RunningAgent", "Sent", "run"]
 
 CALL_SECONDS = 5.0
+HOOKS = {_wire.KIND_ON_START, _wire.KIND_ON_STOP}
 HANDLE = 1
 
 
 class Sent(NamedTuple):
-    """Something the agent asked for: a call, cast, spawn, group, stop, monitor or demonitor."""
+    """Something the agent asked for: a call, cast, spawn, group, stop, monitor, demonitor or tool."""
 
     kind: str
     target: str
@@ -63,6 +68,14 @@ class _Timer(NamedTuple):
 
 def _order(timer: _Timer) -> tuple[float, int]:
     return timer.due, timer.order
+
+
+class _Occupied(NamedTuple):
+    """A message that waits for a person."""
+
+    number: int
+    done: asyncio.Future[tuple[Any, ...]]
+    message: _Given
 
 
 class _Given(NamedTuple):
@@ -97,14 +110,16 @@ def run(  # noqa: PLR0913  # all that an agent can be given
     args: Mapping[str, Any] | None = None,
     peers: Mapping[str, Any] | None = None,
     resources: Mapping[str, Any] | None = None,
+    tools: Mapping[str, Callable[..., Any]] | None = None,
     now: dt.datetime | None = None,
 ) -> RunningAgent:
     """Make a context manager that starts an agent on entry, and stops it on exit.
 
-    `resources` gives values that stand in for what the `@resource` functions of these names would open. `now` is the
+    `resources` gives values that stand in for what the `@resource` functions of these names would open, `tools` gives
+    functions that stand in for the tools of these names. `now` is the
     aware datetime that it is at the start, for `ctx.at` and `ctx.cron`; from there on only `advance` lets time pass.
     """
-    return RunningAgent(kind, id, args or {}, peers or {}, resources or {}, now)
+    return RunningAgent(kind, id, args or {}, peers or {}, resources or {}, now, FakeTools(tools or {}))
 
 
 class RunningAgent:
@@ -118,13 +133,17 @@ class RunningAgent:
         peers: Mapping[str, Any],
         resources: Mapping[str, Any],
         started: dt.datetime | None = None,
+        tools: FakeTools | None = None,
     ) -> None:
         """Compile the class; nothing runs yet."""
         self.id = id
         self.sent: list[Sent] = []
         self.failures: list[errors.PyreError] = []
+        self.chunks: list[Any] = []
+        self.progress: list[Progress] = []
         self.now = 0.0
         self._peers = dict(peers)
+        self._tools = tools or FakeTools({})
         self._known = {id, *peers}
         self._args = _body.pack(dump(dict(args)))
         self._kind, catalogue = _compiled(kind, resources)
@@ -138,6 +157,10 @@ class RunningAgent:
         self._attempts: list[_Attempt] = []
         self._ids: dict[int, int] = {}
         self._steps: dict[tuple[int, str], bytes] = {}
+        self._people = People(self._today)
+        self._given_up: dict[int, tuple[_Given, errors.PyreError]] = {}
+        self._occupied: _Occupied | None = None
+        self._asking: asyncio.Future[None] | None = None
         self._unwanted: set[bytes] = set()
         self._epoch_seconds = (started or dt.datetime.now(dt.UTC)).timestamp()
         self._waiting: dict[int, asyncio.Future[tuple[Any, ...]]] = {}
@@ -146,6 +169,7 @@ class RunningAgent:
         self._dispatcher.set_clock(0)
         self._dispatcher.pause = self._pause
         self._dispatcher.sleep = self._sleep
+        self._dispatcher.reporter = recorder(self.progress)
 
     def __enter__(self) -> Self:
         """Start the agent; raises what its start arguments or `on_start` raise."""
@@ -176,14 +200,33 @@ class RunningAgent:
         """What `ctx.after` and its kin have set and is still to come: seconds from now, and the handler."""
         return [(timer.due - self.now, timer.handler.decode()) for timer in sorted(self._timers, key=_order)]
 
+    @property
+    def escalations(self) -> list[Escalation]:
+        """What the agent has asked people (`ctx.escalate`) and nobody has decided yet."""
+        return [asked for asked in self._people.asked if asked.is_open]
+
+    def answer(self, escalation: Escalation | int, answer: str, /, *, by: str = "tester") -> None:
+        """Answer one; what follows from it has been handled when this returns."""
+        self._decide(escalation, "answered", answer, by)
+
+    def dismiss(self, escalation: Escalation | int, /, *, by: str = "tester") -> None:
+        """Take one out of the inbox without an answer."""
+        self._decide(escalation, "dismissed", None, by)
+
+    def decide_with(self, decide: Callable[[Escalation], str | None]) -> None:
+        """Have a function answer what is asked from now on, at once; where it gives None, it stays open."""
+        self._people.decide_with = decide
+
     def call(self, handler: str, /, *, args: Mapping[str, Any] | None = None, **named: Any) -> Any:  # noqa: ANN401
         """Call a handler as another agent would; gives its reply, or raises what the caller would see.
 
         Where it is tried again, time passes by itself.
         """
         message = self._new(_wire.KIND_CALL, handler.encode(), _body.pack(dump({**(args or {}), **named})))
-        while (done := self._run(message))[0] == _wire.STATUS_RETRY:
+        while (done := self._answered(self._run(message)))[0] == _wire.STATUS_RETRY:
             self._holds = False
+            if is_failure(done[3]):
+                raise self._give_up(message, done)
             delay_ms, hold = done[3][0]
             if hold:
                 self.now += delay_ms / 1000
@@ -195,6 +238,13 @@ class RunningAgent:
     def cast(self, handler: str, /, *, args: Mapping[str, Any] | None = None, **named: Any) -> None:  # noqa: ANN401
         """Send a message that nobody waits for; what goes wrong in its last attempt is added to `failures`."""
         self._send(_wire.KIND_CAST, handler.encode(), _body.pack(dump({**(args or {}), **named})))
+
+    def stream(self, handler: str, /, *, args: Mapping[str, Any] | None = None, **named: Any) -> list[Any]:  # noqa: ANN401
+        """Read a stream to its end; gives its chunks. Those before an error are in `chunks`."""
+        self.chunks.clear()
+        message = self._new(_wire.KIND_STREAM, handler.encode(), _body.pack(dump({**(args or {}), **named})))
+        self._answer_of(self._answered(self._run(message)), message)
+        return list(self.chunks)
 
     def down(self, id: str, reason: errors.PyreError | None = None) -> None:  # noqa: A002
         """Tell the agent that one it watches has ended; without a reason it was stopped."""
@@ -209,7 +259,10 @@ class RunningAgent:
         until = self.now + seconds
         while (event := self._next_event()) is not None and event.due <= until:
             self.now = max(self.now, event.due)
-            if isinstance(event, _Attempt):
+            if isinstance(event, Expiry):
+                default = self._people.default_of(event.id)
+                self._decide(event.id, "expired", default, None)
+            elif isinstance(event, _Attempt):
                 self._attempts.remove(event)
                 self._try(event.message)
             else:
@@ -224,10 +277,16 @@ class RunningAgent:
 
     # --- The BEAM's part ---
 
-    def _next_event(self) -> _Attempt | _Timer | None:
+    def _next_event(self) -> Expiry | _Attempt | _Timer | None:
+        expiries = self._people.expiries
         held = [attempt for attempt in self._attempts if attempt.hold]
-        events: list[_Attempt | _Timer] = [*held] or [*self._timers, *self._attempts]
+        events: list[Expiry | _Attempt | _Timer] = [*expiries]
+        if self._occupied is None:
+            events += held or [*self._timers, *self._attempts]
         return min(events, key=lambda event: (event.due, event.order), default=None)
+
+    def _today(self) -> dt.datetime:
+        return dt.datetime.fromtimestamp(self._epoch_seconds + self.now, dt.UTC)
 
     async def _pause(self, seconds: float) -> None:
         self._sleep(seconds)
@@ -245,7 +304,7 @@ class RunningAgent:
 
     def _hook(self, kind: int) -> None:
         message = _Given(kind, b"", b"", next(self._numbers))
-        self._answer_of(self._deliver(message), message)
+        self._answer_of(self._answered(self._deliver(message)), message)
 
     def _activate(self) -> None:
         self._failed = False
@@ -261,14 +320,20 @@ class RunningAgent:
         self._try(self._new(kind, handler, args))
 
     def _new(self, kind: int, handler: bytes, args: bytes) -> _Given:
+        self._check_free()
         # Whoever sends a message now waits until those that are held have ended.
         while any(attempt.hold for attempt in self._attempts):
             self.advance(max(0.0, min(attempt.due for attempt in self._attempts if attempt.hold) - self.now))
         return _Given(kind, handler, args, next(self._numbers))
 
     def _try(self, message: _Given) -> None:
+        self._settle(message, functools.partial(self._run, message))
+
+    def _settle(self, message: _Given, run: Callable[[], tuple[Any, ...] | None]) -> None:
         try:
-            done = self._run(message)
+            done = run()
+            if done is None:
+                return
             if done[0] != _wire.STATUS_RETRY:
                 self._answer_of(done, message)
                 return
@@ -276,34 +341,113 @@ class RunningAgent:
             self.failures.append(exc)
             return
         self._holds = False
+        if is_failure(done[3]):
+            self._give_up(message, done)
+            return
         delay_ms, hold = done[3][0]
         again = message._replace(attempt=message.attempt + 1)
         self._attempts.append(_Attempt(self.now + delay_ms / 1000, next(self._orders), bool(hold), again))
 
-    def _run(self, message: _Given) -> tuple[Any, ...]:
+    # --- People's part ---
+
+    def _check_free(self) -> None:
+        if self._occupied is not None:
+            asked = ", ".join(repr(one.question) for one in self._people.waiting(self._occupied.message.id))
+            raise ValueError(f"the agent waits for an answer to {asked}: answer or dismiss it first")
+
+    def _decide(self, escalation: Escalation | int, outcome: str, answer: str | None, by: str | None) -> None:
+        number = escalation if isinstance(escalation, int) else escalation.id
+        if not self._people.is_waited_for(number):
+            self._check_free()
+        asked = self._people.decide(number, outcome, answer, by)
+        ref = self._people.ref_of(number)
+        if ref is not None:
+            self._apply(_wire.OP_RESULT, ref, _wire.RESULT_DONE, self._people.answer_body(asked))
+            if self._occupied is not None:
+                occupied, self._occupied = self._occupied, None
+                self._settle(occupied.message, functools.partial(self._drive, *occupied))
+        elif asked.kind == "failure":
+            message, error = self._given_up.pop(number)
+            if asked.answer == "retry":
+                self._try(message._replace(attempt=1))
+            else:
+                self.failures.append(error)
+        elif asked.then is not None:
+            body = self._people.continuation(asked, self._kind)
+            self._send(_wire.KIND_CAST, asked.then.encode(), body)
+
+    def _offer(self, asked: Escalation) -> bool:
+        decide = self._people.decide_with
+        if decide is not None and asked.is_open and (answer := decide(asked)) is not None:
+            self._decide(asked, "answered", answer, "tester")
+            return True
+        return False
+
+    def _give_up(self, message: _Given, done: tuple[Any, ...]) -> errors.PyreError:
+        error = errors.from_body(_body.unpack(done[1]))
+        question = f"{self._kind.name}.{message.handler.decode()} failed {message.attempt} times: {error}"
+        asked = self._people.failed(message.id, question)
+        self._given_up[asked.id] = (message, error)
+        self._offer(asked)
+        return error
+
+    def _ask_people(self, id_: int, ref: int, _target: bytes, place: bytes, body: bytes, timeout_ms: int) -> None:
+        asked = self._people.open(id_, place, None, body, timeout_ms, self.now)
+        if not asked.is_open:
+            self._apply(_wire.OP_RESULT, ref, _wire.RESULT_DONE, self._people.answer_body(asked))
+            return
+        self._people.wait(asked.id, ref)
+        if not self._offer(asked) and self._asking is not None and not self._asking.done():
+            self._asking.set_result(None)
+
+    def _answered(self, done: tuple[Any, ...] | None) -> tuple[Any, ...]:
+        if done is not None:
+            return done
+        assert self._occupied is not None  # noqa: S101  # what None says
+        occupied, self._occupied = self._occupied, None
+        asked = ", ".join(repr(one.question) for one in self._people.waiting(occupied.message.id))
+        raise self._abandon(*occupied, f"nobody answered {asked}: cast, and answer(), or decide_with() first")
+
+    def _run(self, message: _Given) -> tuple[Any, ...] | None:
         if self._failed:
             self._start()
         elif not self._holds:
             self._activate()
         return self._deliver(message)
 
-    def _deliver(self, message: _Given) -> tuple[Any, ...]:
+    def _deliver(self, message: _Given) -> tuple[Any, ...] | None:
         kind, handler, args, id_, attempt = message
         number = next(self._numbers)
         self._ids[number] = id_
         done = self._waiting[number] = self._loop.create_future()
         extra: Any = id_ if attempt == 1 else (id_, attempt, 0, [], 0, b"", b"")
         self._apply(_wire.OP_DELIVER, number, HANDLE, self._epoch, kind, handler, args, 0, extra)
-        try:
-            return self._loop.run_until_complete(asyncio.wait_for(asyncio.shield(done), CALL_SECONDS))
-        except TimeoutError:
-            self._apply(_wire.OP_CANCEL, number)
-            self._loop.run_until_complete(done)
-            self._holds = False
-            text = f"{handler.decode() or 'a hook'} didn't end within {CALL_SECONDS:g} s"
-            raise errors.CallTimeout(text, {"committed": False}) from None
+        return self._drive(number, done, message)
+
+    def _drive(self, number: int, done: asyncio.Future[tuple[Any, ...]], message: _Given) -> tuple[Any, ...] | None:
+        """Run a message until it ends; gives None where it waits for a person."""
+        asking = self._asking = self._loop.create_future()
+        first = asyncio.wait({done, asking}, timeout=CALL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        self._loop.run_until_complete(first)
+        if done.done():
+            return done.result()
+        if asking.done():
+            self._occupied = _Occupied(number, done, message)
+            return None
+        text = f"{message.handler.decode() or 'a hook'} didn't end within {CALL_SECONDS:g} s"
+        raise self._abandon(number, done, message, text)
+
+    def _abandon(
+        self, number: int, done: asyncio.Future[tuple[Any, ...]], message: _Given, text: str
+    ) -> errors.CallTimeout:
+        self._apply(_wire.OP_CANCEL, number)
+        self._loop.run_until_complete(done)
+        self._holds = False
+        self._people.close(message.id)
+        return errors.CallTimeout(text, {"committed": False})
 
     def _answer_of(self, done: tuple[Any, ...], message: _Given) -> Any:  # noqa: ANN401
+        self._people.close(message.id)
         self._steps = {step: result for step, result in self._steps.items() if step[0] != message.id}
         status, body, state, effects = done
         if status != _wire.STATUS_DONE:
@@ -313,7 +457,12 @@ class RunningAgent:
         if state:
             self._committed = state
         for effect in effects:
-            self._take_effect(*effect)
+            if effect[0] == _wire.EFFECT_ESCALATE:
+                _, place, then, body, timeout_ms = effect
+                id_ = 0 if message.kind in HOOKS else message.id
+                self._offer(self._people.open(id_, place, then, body, timeout_ms, self.now))
+            else:
+                self._take_effect(*effect)
         return _body.unpack(body)
 
     def _take_effect(self, kind: int, key: bytes, *rest: Any) -> None:  # noqa: ANN401
@@ -352,11 +501,17 @@ class RunningAgent:
             _, number, *rest = envelope
             self._ids.pop(number)
             self._waiting.pop(number).set_result(tuple(rest))
+        elif envelope[0] == _wire.OP_CHUNK:
+            _, number, body = envelope
+            self.chunks.append(_body.unpack(body))
+            self._loop.call_soon(self._apply, _wire.OP_CREDIT, number, 1)
         elif envelope[0] == _wire.OP_REQUEST:
             # In a context of its own, or the peer's tasks would belong to the agent's message.
             _, number, ref, verb, *asked = envelope
             if verb == _wire.VERB_STEP:
                 self._loop.call_soon(self._answer_step, self._ids[number], ref, *asked, context=contextvars.Context())
+            elif verb == _wire.VERB_ESCALATE:
+                self._loop.call_soon(self._ask_people, self._ids[number], ref, *asked, context=contextvars.Context())
             else:
                 self._loop.call_soon(self._begin_request, envelope, context=contextvars.Context())
 
@@ -375,6 +530,10 @@ class RunningAgent:
     async def _serve(self, ref: int, verb: int, target: bytes, name: bytes, body: bytes, _timeout_ms: int) -> None:
         try:
             reply = await self._serving[verb](self, target.decode(), name.decode(), body)
+            if verb == _wire.VERB_STREAM:
+                for chunk in reply:
+                    self._apply(_wire.OP_ITEM, ref, _body.pack(dump(chunk)))
+                reply = None
             status, answer = _wire.RESULT_DONE, _body.pack(dump(reply))
         except errors.RemoteError as exc:
             status, answer = _wire.RESULT_ERROR, _body.pack(errors.to_body(exc))
@@ -391,6 +550,11 @@ class RunningAgent:
         if target == self.id:
             raise errors.Deadlock(f"{target!r} called itself", {"chain": [target, target]})
         return await self._ask_peer(target, name, body)
+
+    async def _serve_stream(self, target: str, name: str, body: bytes) -> list[Any]:
+        self.sent.append(Sent("stream", target, name, _body.unpack(body)))
+        reply = await self._ask_peer(target, name, body)
+        return [chunk async for chunk in reply] if hasattr(reply, "__aiter__") else list(reply)
 
     async def _serve_cast(self, target: str, name: str, body: bytes) -> None:
         self.sent.append(Sent("cast", target, name, _body.unpack(body)))
@@ -441,6 +605,13 @@ class RunningAgent:
             for timer in sorted(self._timers, key=_order)
         ]
 
+    async def _serve_tool(self, _target: str, name: str, body: bytes) -> Any:  # noqa: ANN401
+        self.sent.append(Sent("tool", name, "", _body.unpack(body)))
+        return await self._tools.use(name, _body.unpack(body))
+
+    async def _serve_tools(self, _target: str, _name: str, _body: bytes) -> list[dict[str, Any]]:
+        return await self._tools.listed()
+
     async def _serve_commit(self, _target: str, _name: str, body: bytes) -> None:
         self._committed = body
 
@@ -457,6 +628,7 @@ class RunningAgent:
     _serving = {  # noqa: RUF012  # a table of the methods above
         _wire.VERB_CALL: _serve_call,
         _wire.VERB_CAST: _serve_cast,
+        _wire.VERB_STREAM: _serve_stream,
         _wire.VERB_SPAWN: _serve_spawn,
         _wire.VERB_GROUP: _serve_group,
         _wire.VERB_STOP: _serve_stop,
@@ -464,6 +636,8 @@ class RunningAgent:
         _wire.VERB_MONITOR: _serve_monitor,
         _wire.VERB_DEMONITOR: _serve_demonitor,
         _wire.VERB_TIMERS: _serve_timers,
+        _wire.VERB_TOOL: _serve_tool,
+        _wire.VERB_TOOLS: _serve_tools,
     }
 
     def _close(self) -> None:
