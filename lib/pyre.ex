@@ -31,8 +31,9 @@ defmodule Pyre do
   """
 
   alias Pyre.Agent.{Client, Commits, Quarantine, Restarting, Restarts, Starter, Stopping, Streaming}
-  alias Pyre.{Address, Classes, DeadLetters, Drain, Escalations, Group, Health, History, Instance, Mailbox}
-  alias Pyre.{Monitors, Options, Pause, Telemetry, Timers, Tool, Trace, Worker}
+
+  alias Pyre.{Address, Classes, DeadLetters, Drain, Escalations, FanOut, Generations, Group, Health, History}
+  alias Pyre.{Instance, Mailbox, Monitors, Options, Pause, Request, Telemetry, Timers, Tool, Trace, Worker}
   alias Pyre.Wire.{Body, MsgPack}
   alias Pyre.Worker.Pool
 
@@ -161,6 +162,113 @@ defmodule Pyre do
       end
     end)
   end
+
+  @doc """
+  Begins a call, and returns at once: the request can be awaited, looked at and cancelled.
+
+      {:ok, request} = Pyre.call_async(MyApp.Pyre, "visits", :add, %{n: 5})
+      :running = Pyre.status(request)
+      {:ok, 5} = Pyre.await(request)
+
+  The options and errors are those of `call/5`; `:timeout` is the call's deadline, whether anybody awaits it or not. The death of the process
+  that made it cancels it.
+  """
+  @doc since: "0.1.0"
+  @spec call_async(instance(), id(), handler(), map(), keyword()) :: {:ok, Request.t()} | {:error, error()}
+  def call_async(instance, id, handler, args \\ %{}, opts \\ []) do
+    instance = Instance.fetch!(instance)
+    handler = handler!(handler)
+    opts = Options.validate!(:call, opts)
+
+    with :ok <- Starter.check_id(id),
+         {:ok, body} <- args |> args!() |> Body.args(),
+         :ok <- Starter.ensure(instance, id, opts[:start]) do
+      Instance.count(instance, :calls)
+      Request.open(instance, id, handler, body, opts[:timeout] || instance.config.call_timeout)
+    end
+  end
+
+  @doc """
+  Waits for the answer to a request, in the process that made it.
+
+      {:ok, 5} = Pyre.await(request)
+
+  Without `timeout` until the call's deadline. Where `timeout` ms pass first, `{:error, error}` of the kind `:timeout` with `pending: true` in
+  its details: the call goes on, and can be awaited again. An answer is taken once.
+  """
+  @doc since: "0.1.0"
+  @spec await(Request.t(), timeout()) :: {:ok, term()} | {:error, error()}
+  def await(%Request{} = request, timeout \\ :infinity), do: Request.await(request, timeout)
+
+  @doc """
+  Where a request stands: `:queued`, `:running`, `:retrying` (it waits for its next attempt) or `:done`: answered, one way or another.
+
+      :queued = Pyre.status(request)
+  """
+  @doc since: "0.1.0"
+  @spec status(Request.t()) :: :queued | :running | :retrying | :done
+  def status(%Request{} = request), do: Request.status(request)
+
+  @doc """
+  Cancels a request: a queued message is taken out of the mailbox, a running handler is cancelled and its changes are rolled back, and with it
+  what it waits for, down the chain.
+
+      :cancelled = Pyre.cancel(request)
+
+  `:already_done` where its answer was faster. Whoever waits gets `{:error, error}` of the kind `:cancelled`.
+  """
+  @doc since: "0.1.0"
+  @spec cancel(Request.t()) :: :cancelled | :already_done | :not_found
+  def cancel(%Request{instance: instance, message_id: message_id}), do: cancel(instance, message_id)
+
+  @doc """
+  Cancels any message by its id, `{agent, number}`: the number is what `ctx.message_id`, the history and log lines show.
+
+      :cancelled = Pyre.cancel(MyApp.Pyre, {"visits", 7})
+
+  A cast that is cancelled becomes no dead letter. `:already_done` where it has ended, `:not_found` where there is no such agent, or it never had
+  such a message.
+  """
+  @doc since: "0.1.0"
+  @spec cancel(instance(), Request.message_id()) :: :cancelled | :already_done | :not_found
+  def cancel(instance, {id, number}) when is_binary(id) and is_integer(number) and number > 0,
+    do: instance |> Instance.fetch!() |> Request.cancel(id, number)
+
+  def cancel(_instance, other),
+    do: raise(ArgumentError, "expected a message's id, {agent, number}, got: #{inspect(other, limit: 5)}")
+
+  @doc """
+  Makes many calls at once, and gives their results in the same order.
+
+      [{:ok, 1}, {:ok, 7}] = Pyre.call_many(MyApp.Pyre, [{"anna", :add, %{n: 1}}, {"bert", :add, %{n: 7}}])
+
+  One deadline is for all of them: what is not answered by then is cancelled, what was not begun isn't. Options:
+
+  #{Pyre.Options.docs(:call_many)}
+  """
+  @doc since: "0.1.0"
+  @spec call_many(instance(), [{id(), handler(), map()}], keyword()) :: [{:ok, term()} | {:error, error()}]
+  def call_many(instance, calls, opts \\ [])
+
+  def call_many(instance, calls, opts) when is_list(calls) do
+    instance = Instance.fetch!(instance)
+    opts = Options.validate!(:call_many, opts)
+    calls = Enum.map(calls, &prepared/1)
+    Instance.count(instance, :calls, length(calls))
+    FanOut.run(instance, calls, opts[:timeout] || instance.config.call_timeout, opts[:max_concurrency])
+  end
+
+  def call_many(_instance, other, _opts),
+    do: raise(ArgumentError, "expected a list of {id, handler, args}, got: #{inspect(other, limit: 5)}")
+
+  defp prepared({id, handler, args}) do
+    handler = handler!(handler)
+
+    with :ok <- Starter.check_id(id), {:ok, body} <- args |> args!() |> Body.args(), do: {id, handler, body}
+  end
+
+  defp prepared(other),
+    do: raise(ArgumentError, "expected {id, handler, args} in the list, got: #{inspect(other, limit: 5)}")
 
   @doc """
   As `call/5`, but returns the reply itself and raises the error.
@@ -837,6 +945,7 @@ defmodule Pyre do
 
       {:ok, %{status: :running, restarts: 0}} = Pyre.info(MyApp.Pyre, "visits")
 
+  `running` are the messages that run, maps with `message_id`, `kind`, `handler` and `attempt`.
   `progress` is what a handler reported last with `ctx.progress`, or nil: a map with `fraction` (from 0 to 1, or nil), `text`, `at`,
   `message_id`, `handler` and `attempt`.
   """
@@ -854,6 +963,7 @@ defmodule Pyre do
        |> Map.take([:id, :class, :status, :pid, :mailbox, :mailbox_bytes, :max_mailbox])
        |> Map.merge(%{
          worker: if(agent.worker > 0, do: agent.worker),
+         running: instance |> Mailbox.claimed(agent.handle) |> Enum.map(&running/1),
          paused: Pause.paused?(instance, agent),
          revision: revision,
          restarts: Restarts.total(instance, agent.handle),
@@ -868,6 +978,9 @@ defmodule Pyre do
        })}
     end
   end
+
+  defp running(%{key: {_handle, _lane, number}} = message),
+    do: %{message_id: number, kind: message.kind, handler: message.handler, attempt: message.attempt}
 
   @doc """
   The workers: role, status, operating system pid, restarts, the lag of the loop in microseconds, activations, resident
@@ -902,6 +1015,38 @@ defmodule Pyre do
 
   def recycle(_instance, other),
     do: raise(ArgumentError, "expected the worker to be its number, got: #{inspect(other, limit: 5)}")
+
+  @doc """
+  Has all interpreters run what the agents' directories hold now.
+
+      {:ok, %{generation: 2, status: :current}} = Pyre.reload(MyApp.Pyre)
+
+  One interpreter more is started with the new code. Where a file that was sound can't be imported any more, the generation is rejected:
+  `{:error, error}` of the kind `:worker_start`, with the `problems` in its details, and everything goes on as it was. Else one
+  interpreter after the other ends as soon as what runs in it has ended (at the latest after `:generation_timeout`), and agents move
+  between two messages: nobody sees an error of the change itself. A class of another `version` has its agents' states migrated.
+
+  Files that change without a reload concern nobody, not even an interpreter that is started later.
+  `{:ok, %{status: :unchanged}}` where no file has changed. Options:
+
+  #{Pyre.Options.docs(:reload)}
+  """
+  @doc since: "0.1.0"
+  @spec reload(instance(), keyword()) ::
+          {:ok, %{generation: pos_integer(), status: :current | :unchanged}} | {:error, error()}
+  def reload(instance, opts \\ []),
+    do: instance |> Instance.fetch!() |> Generations.reload(Options.validate!(:reload, opts))
+
+  @doc """
+  The generations of agents' code, the newest first: maps with `generation`, `status`, `at`, `reason` and the `workers` that run it.
+
+      [%{generation: 1, status: :current, workers: [1, 2, 3]}] = Pyre.generations(MyApp.Pyre)
+
+  `status` is `:importing`, `:rejected` (with the `reason`), `:rolling`, `:current` or `:retired`.
+  """
+  @doc since: "0.1.0"
+  @spec generations(instance()) :: [map()]
+  def generations(instance), do: instance |> Instance.fetch!() |> Generations.all()
 
   @doc """
   How the instance is, without asking Python.

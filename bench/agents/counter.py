@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from pyre import Agent, Context, handler
 
 
@@ -21,6 +23,18 @@ class Counter(Agent):
         """Add, and tell the sum."""
         self.state.total += n
         return self.state.total
+
+    @handler
+    async def count(self, up_to: int) -> AsyncIterator[int]:
+        """Give numbers as fast as they are taken; changes nothing."""
+        for n in range(up_to):
+            yield n
+
+    @handler
+    async def plan(self, ctx: Context, count: int) -> None:
+        """Set timers that are due in an hour and later."""
+        for n in range(count):
+            ctx.after(3_600 + n, "add", key=f"{n:08}", n=1)
 
 
 class Keeper(Agent):

@@ -84,6 +84,14 @@ defmodule Pyre.Address do
     ArgumentError -> {:error, :not_found}
   end
 
+  @doc "The number of the message that was put last."
+  @spec last_seq(Instance.t(), id()) :: non_neg_integer()
+  def last_seq(instance, id) do
+    :ets.lookup_element(instance.agents, id, @seq)
+  rescue
+    ArgumentError -> 0
+  end
+
   # One message alone always fits: its size has its own limit.
   defp too_many_bytes?(instance, bytes, size), do: bytes > instance.config.max_mailbox_bytes and bytes > size
 

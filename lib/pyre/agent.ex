@@ -48,6 +48,7 @@ defmodule Pyre.Agent do
   # After a message, this long without another before the process hibernates: hibernation costs a full collection.
   # Short, since a burst over many agents would else keep all their heaps at once.
   @idle_ms 20
+  @hooks [:on_start, :on_stop]
 
   defstruct [
     :instance,
@@ -336,6 +337,13 @@ defmodule Pyre.Agent do
       else: Watch.caller_gave_up(state, key)
   end
 
+  # By whoever has the request, or knows the message's number.
+  defp handle({:cancel, key, {from, ref}}, state) do
+    {verdict, state} = cancel(key, state)
+    send(from, {ref, verdict})
+    state
+  end
+
   defp handle({:worker_down, key, begun?, error, charge}, state),
     do: worker_down(key, begun?, error, charge, state)
 
@@ -381,6 +389,20 @@ defmodule Pyre.Agent do
 
   # Late: an answer to a request of a message that has ended, a fence that is down, a timer that was overtaken.
   defp handle(_late, state), do: state
+
+  defp cancel(key, %{running: %{key: key} = message} = state) when not is_map_key(message, :cancelled),
+    do: {:cancelled, Watch.cancel(state, :requested)}
+
+  defp cancel(key, state) do
+    case Enum.find(state.beside, &(&1.key == key)) do
+      nil ->
+        {if(Mailbox.progress(state.instance, key) in [:queued, :retrying], do: :elsewhere, else: :already_done),
+         state}
+
+      _beside ->
+        {:cancelled, Streams.cancel_beside(state, key)}
+    end
+  end
 
   defp own?(key, %{running: %{key: key}}), do: true
   defp own?(key, %{beside: beside}), do: Enum.any?(beside, &(&1.key == key))
@@ -469,9 +491,14 @@ defmodule Pyre.Agent do
 
   defp run(message, state) do
     cond do
-      expired?(message) -> take(message, state, fn -> Watch.expire(state, message) end)
-      Pause.paused?(state.instance, state) -> %{state | phase: :paused, mail?: true}
-      true -> dispatch(message, state)
+      expired?(message) or Mailbox.orphan?(message) ->
+        take(message, state, fn -> Watch.expire(state, message) end)
+
+      Pause.paused?(state.instance, state) ->
+        %{state | phase: :paused, mail?: true}
+
+      true ->
+        dispatch(message, state)
     end
   end
 
@@ -520,7 +547,8 @@ defmodule Pyre.Agent do
         )
 
       _expected ->
-        revision = Commits.put(state.instance, state.handle, new_state, nil, nil)
+        version = Classes.version(state.instance, state.class)
+        revision = Commits.put(state.instance, state.handle, new_state, nil, nil, version)
         History.state_put(state.instance, state.handle, message, revision)
         {:ok, body} = Pyre.Wire.MsgPack.encode(revision)
         Mailbox.reply(message.reply_to, 0, body)
@@ -692,11 +720,16 @@ defmodule Pyre.Agent do
   end
 
   defp finished(Wire.status_unusable(), message, {body, _new_state, _effects}, state) do
-    error = Body.to_error(body)
-    note(state, message, :failed, error)
-    answer_error(message, body, state)
-    delete_row(message, state)
-    Ending.unusable(state, error)
+    case Body.to_error(body) do
+      %Error{kind: kind} = error when kind in [:parked, :unknown_class] ->
+        not_runnable(message, error, state)
+
+      error ->
+        note(state, message, :failed, error)
+        answer_error(message, body, state)
+        delete_row(message, state)
+        Ending.unusable(state, error)
+    end
   end
 
   # Its activation is gone, so the next attempt begins with the committed state. To its supervisor nothing has happened.
@@ -714,18 +747,36 @@ defmodule Pyre.Agent do
     if message.kind == :on_stop, do: Ending.stopped(state), else: Ending.failed(state, message, error)
   end
 
+  # The code doesn't fit the agent's state, or has no class of that name any more: nothing has run, the state is as it was, and
+  # what has no caller waits until other code is there, and a person unparks the agent.
+  defp not_runnable(message, error, state) do
+    _back = message.kind in @hooks or Mailbox.unclaim(state.instance, message.key, message.attempt)
+    park(state, Ending.parked_by_hand(state, error.message))
+  end
+
   defp note(state, message, outcome, error),
     do: History.ended(state.instance, state.handle, message, outcome, Body.to_error(error))
 
   defp committed(message, {body, new_state, effects}, state) do
     _revision =
-      is_binary(new_state) && Commits.put(state.instance, state.handle, new_state, message.key, body)
+      is_binary(new_state) &&
+        Commits.put(state.instance, state.handle, new_state, message.key, body, version(effects))
 
     Enum.each(effects, &take_effect(&1, state))
     # First, so that whoever has the answer finds it there.
     History.done(state.instance, state.handle, message, body)
     Mailbox.reply(message.reply_to, 0, body)
     ended(message, state)
+  end
+
+  # What the class's version is, where a state is the first that it has written.
+  defp version([]), do: nil
+
+  defp version(effects) do
+    Enum.find_value(effects, fn
+      {Wire.effect_version(), version} when is_integer(version) and version > 0 -> version
+      _another -> nil
+    end)
   end
 
   defp answer_error(%{reply_to: nil} = message, body, state),
@@ -771,6 +822,9 @@ defmodule Pyre.Agent do
        when is_binary(key) and is_integer(delay_ms) and delay_ms > 0 and is_binary(handler) and
               is_binary(args),
        do: Timers.set(state.instance, {state.id, state.handle}, key, delay_ms, handler, args)
+
+  # Committed with the state.
+  defp take_effect({Wire.effect_version(), version}, _state) when is_integer(version), do: :ok
 
   defp take_effect({Wire.effect_cancel_timer(), key}, state) when is_binary(key),
     do: Timers.cancel(state.instance, {state.id, state.handle}, state.class, key)

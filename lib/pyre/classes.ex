@@ -24,6 +24,24 @@ defmodule Pyre.Classes do
     :ok
   end
 
+  @doc "Takes what a new generation of code brings, in place of everything from before."
+  @spec replace(Instance.t(), map()) :: :ok
+  def replace(instance, %{"classes" => classes} = info) do
+    gone = names(instance) -- Enum.map(classes, & &1["name"])
+
+    # First what is added: whoever looks meanwhile finds either.
+    :ok = put(instance, info)
+
+    for name <- gone do
+      :ets.delete(instance.classes, name)
+      :ets.match_delete(instance.classes, {{name, :_}, :_})
+      :ets.match_delete(instance.classes, {{name, :_}, :_, :_})
+      :ets.match_delete(instance.classes, {{name, :_}, :_, :_, :_})
+    end
+
+    :ok
+  end
+
   defp put_class(instance, %{"name" => name, "handlers" => handlers} = class) do
     rows =
       for {handler, schema} <- handlers, do: {{name, handler}, schema["interleave"], schema["idempotent"]}
@@ -90,6 +108,15 @@ defmodule Pyre.Classes do
     case :ets.lookup(instance.classes, :problems) do
       [{:problems, problems}] -> problems
       [] -> []
+    end
+  end
+
+  @doc "The version of the class, as its current code says."
+  @spec version(Instance.t(), String.t()) :: pos_integer()
+  def version(instance, class) do
+    case :ets.lookup(instance.classes, class) do
+      [{_name, %{"version" => version}}] -> version
+      _unknown -> 1
     end
   end
 

@@ -61,12 +61,25 @@ defmodule Pyre.Control do
 
   ## The socket
 
-  defp listen(path) do
+  @doc "May a node listen there? If not, why, in words."
+  @spec check(Path.t()) :: :ok | {:error, String.t()}
+  def check(path) do
     path = Path.expand(path)
 
     with :ok <- short_enough(path),
          :ok <- prepare(Path.dirname(path)),
-         :ok <- unused(path),
+         :ok <- unused(path) do
+      :ok
+    else
+      {:error, reason} when is_binary(reason) -> {:error, reason}
+      {:error, reason} -> {:error, to_string(:file.format_error(reason))}
+    end
+  end
+
+  defp listen(path) do
+    path = Path.expand(path)
+
+    with :ok <- check(path),
          _earlier = File.rm(path),
          {:ok, listener} <- :gen_tcp.listen(0, [:binary, ifaddr: {:local, path}, active: false, packet: 4]) do
       {:ok, listener}
@@ -165,6 +178,7 @@ defmodule Pyre.Control do
       {:error, error} -> refusal(kind(error), Exception.message(error))
     end
   rescue
+    error in Error -> refusal(error.kind, Exception.message(error))
     error in ArgumentError -> refusal(:invalid_args, Exception.message(error))
     error -> refusal(:internal, Exception.message(error))
   end

@@ -31,6 +31,7 @@ defmodule Pyre.Instance do
     :history,
     :traces,
     :escalations,
+    :generations,
     :tools,
     :tool_runs,
     :counters,
@@ -62,6 +63,7 @@ defmodule Pyre.Instance do
           history: :ets.tid(),
           traces: :ets.tid(),
           escalations: :ets.tid(),
+          generations: :ets.tid(),
           tools: :ets.tid(),
           tool_runs: :ets.tid(),
           counters: :counters.counters_ref(),
@@ -99,7 +101,7 @@ defmodule Pyre.Instance do
   # The atomics: 1 the last handle given out, 2 set when the intake is closed, 3 the last number for timers and waits,
   # 4 the bytes of all dead letters,
   # 5 how many pauses there are, 6 how many results of steps there are,
-  # 7 how many follow an agent, 8 how many rows tell of escalations what message they belong to.
+  # 7 how many follow an agent, 8 how many rows tell of escalations what message they belong to, 11 the generation of code.
   @handle 1
   @draining 2
   @unique 3
@@ -108,6 +110,7 @@ defmodule Pyre.Instance do
   @steps 6
   @traces 7
   @escalating 8
+  @generation 11
   @carried [@handle, @unique, @letter_bytes, @pauses, @steps, @escalating]
 
   @doc "The validated options of an instance, as a map."
@@ -216,6 +219,14 @@ defmodule Pyre.Instance do
   @spec escalating(t()) :: integer()
   def escalating(%__MODULE__{flags: flags}), do: :atomics.get(flags, @escalating)
 
+  @doc "The generation of code that interpreters are to run."
+  @spec generation(t()) :: non_neg_integer()
+  def generation(%__MODULE__{flags: flags}), do: :atomics.get(flags, @generation)
+
+  @doc "Makes another one current."
+  @spec put_generation(t(), pos_integer()) :: :ok
+  def put_generation(%__MODULE__{flags: flags}, number), do: :atomics.put(flags, @generation, number)
+
   @doc "Closes the intake: from now on calls, casts and starts are answered `stopping`."
   @spec close(t()) :: :ok
   def close(%__MODULE__{flags: flags}), do: :atomics.put(flags, @draining, 1)
@@ -240,7 +251,7 @@ defmodule Pyre.Instance do
 
   @doc "New flags for an instance."
   @spec new_flags() :: :atomics.atomics_ref()
-  def new_flags, do: :atomics.new(8, signed: true)
+  def new_flags, do: :atomics.new(11, signed: true)
 
   @doc "Makes a process of the tree findable by its role."
   @spec register(t(), term()) :: true

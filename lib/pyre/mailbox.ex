@@ -232,6 +232,37 @@ defmodule Pyre.Mailbox do
     end
   end
 
+  @doc "Where a message stands; nil where it has ended."
+  @spec progress(Instance.t(), key()) :: :queued | :running | :retrying | nil
+  def progress(instance, key) do
+    case :ets.lookup(instance.mailbox, key) do
+      [row] when elem(row, @claim - 1) == 0 -> :queued
+      [row] when elem(row, @claim - 1) > 0 -> :running
+      [_row] -> :retrying
+      [] -> nil
+    end
+  end
+
+  @doc "The key of an agent's message with that number."
+  @spec locate(Instance.t(), Address.id(), pos_integer()) :: {:ok, key()} | :already_done | :not_found
+  def locate(instance, id, number) do
+    with {:ok, %{handle: handle}} <- Address.fetch(instance, id) do
+      pattern = {{handle, :"$1", number}, :_, :_, :_, :_, :_, :_, :_, :_}
+
+      case :ets.select(instance.mailbox, [{pattern, [], [:"$1"]}]) do
+        [lane] -> {:ok, {handle, lane, number}}
+        [] -> if number <= Address.last_seq(instance, id), do: :already_done, else: :not_found
+      end
+    else
+      :error -> :not_found
+    end
+  end
+
+  @doc "Is its caller a process of this node that has died?"
+  @spec orphan?(t()) :: boolean()
+  def orphan?(%{reply_to: {:caller, _ref, _alias, pid}}) when node(pid) == node(), do: not Process.alive?(pid)
+  def orphan?(_message), do: false
+
   @doc "Is the message in the mailbox?"
   @spec known?(Instance.t(), key()) :: boolean()
   def known?(instance, key), do: :ets.member(instance.mailbox, key)

@@ -49,6 +49,9 @@ defmodule Pyre.Options do
     control:
       {:string_or_nil, nil,
        "the path of a local socket, of at most 100 bytes, on which the instance takes an operator's commands (`mix pyre.ctl`, `bin/pyre ctl`); none by default"},
+    watch:
+      {:boolean, false,
+       "for development: load the agents' code anew as soon as one of their files changes; see `Pyre.reload/2`"},
     call_timeout: {:timeout, 5_000, "how long a call waits, in ms, where the call doesn't say"},
     start_timeout: {:pos_ms, 30_000, "how long an interpreter may take to say that it is ready, in ms"},
     drain_timeout: {:ms, 5_000, "how long running handlers may go on at shutdown, in ms"},
@@ -76,6 +79,9 @@ defmodule Pyre.Options do
        "ms without progress after which an interpreter is replaced; `:infinity` for breakpoints"},
     spare: {:boolean, true, "keep one interpreter more, warm, that takes the place of one that is lost"},
     max_isolated: {:non_neg_integer, 16, "interpreters beside the shared ones, for agents with `:isolation`"},
+    generation_timeout:
+      {:pos_ms, 300_000,
+       "ms that what runs may go on after a reload, in an interpreter of older code, before that is ended"},
     strike_decay:
       {:pos_ms, 600_000,
        "ms after which an agent that hurt a worker is trusted again, where it did not do so once more"},
@@ -128,11 +134,22 @@ defmodule Pyre.Options do
     max_waiting: {:non_neg_integer, 1_000, "how many wait for their turn before `overloaded`"}
   ]
 
+  @reload [
+    force: {:boolean, false, "load the code anew although no file has changed"},
+    timeout: {:timeout, 300_000, "how long to wait for all interpreters to run it, in ms"}
+  ]
+
   @restart [timeout: {:timeout, 5_000, "how long to wait for what runs, and for `on_start`, in ms"}]
 
   @call [
     timeout: {:timeout, nil, "how long to wait, in ms; the instance's `:call_timeout` by default"},
     start: {:start, nil, "`{class, opts}`: starts the agent first where it is missing"}
+  ]
+
+  @call_many [
+    timeout:
+      {:timeout, nil, "how long all of them may take, in ms; the instance's `:call_timeout` by default"},
+    max_concurrency: {:pos_integer, 64, "how many are under way at a time"}
   ]
 
   @stream [
@@ -181,11 +198,13 @@ defmodule Pyre.Options do
     group: @group,
     restart: @restart,
     call: @call,
+    call_many: @call_many,
     stream: @stream,
     cast: @cast,
     stop: @stop,
     park: @park,
     monitor: @monitor,
+    reload: @reload,
     history: @history,
     trace: @trace,
     put_state: @put_state,

@@ -16,6 +16,7 @@ defmodule Pyre.RuntimeSupervisor do
       {Pyre.Monitors, name},
       {Pyre.Escalations, name},
       {Pyre.Tool.Supervisor, name},
+      {Pyre.Generations, name},
       {Pyre.Worker.Supervisor, config},
       {Pyre.Agent.Supervisor, name},
       {Pyre.Group.Supervisor, name},
@@ -23,6 +24,7 @@ defmodule Pyre.RuntimeSupervisor do
       {Pyre.Agent.Starter, name}
     ]
 
+    children = if config.watch, do: children ++ [{Pyre.Generations.Watcher, name}], else: children
     children = if config.control, do: children ++ [{Pyre.Control, config}], else: children
     Supervisor.init(children, strategy: :one_for_one, max_restarts: 100, max_seconds: 5)
   end

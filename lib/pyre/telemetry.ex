@@ -19,6 +19,8 @@ defmodule Pyre.Telemetry do
      "`name`, `tool`, `id`, `class`, `handler`, `result`: `:ok`, `:tool_error`, `:exit`, `:cancelled` or the error's kind"},
     {[:dead_letter], "a message without a caller was given up", "`count`",
      "`name`, `id`, `class`, `handler`, `reason`"},
+    {[:generation], "a generation of agents' code has come so far", "`count`",
+     "`name`, `generation`, `status`: `:importing`, `:rejected`, `:rolling`, `:current` or `:retired`, `reason`"},
     {[:escalation, :opened], "an agent asks a person", "`count`",
      "`name`, `id`, `class`, `escalation`, `kind`, `question`, `assignee`"},
     {[:escalation, :decided], "a person decided, or nobody can any more", "`count`",

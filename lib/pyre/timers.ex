@@ -7,12 +7,14 @@ defmodule Pyre.Timers do
   #
   # The timers' table, in the order in which they are due; one with a schedule comes back with its next instant:
   #
-  #   {{due, unique}, owner, id, handler, args}                              fires once
-  #   {{due, unique}, owner, id, handler, args, schedule, planned, last}     `last` is the message of its last run
-  #   {{:held, last}, owner, id, handler, args, schedule, planned, last}     due, and held until that run has ended
+  #   {{due, unique}, handle, name, id, handler, args}                              fires once
+  #   {{due, unique}, handle, name, id, handler, args, schedule, planned, last}     `last` is the message of its last run
+  #   {{:held, last}, handle, name, id, handler, args, schedule, planned, last}     due, and held until that run has ended
   #
-  # The index finds an agent's timers: {owner, when}. `when` is :cancelled for one that the agent's class declares and that
-  # the agent does not want: else its next start would set it anew.
+  # `name` is its key, or an integer of its own where it has none. The index finds an agent's timers: {{handle, name}, due, unique},
+  # or {{handle, name}, :held, last}, or {{handle, name}, :cancelled, 0} for one that the agent's class declares and that the agent does
+  # not want: else its next start would set it anew. Rows are flat, since a tuple within a tuple costs two words, and a timer
+  # may take no more than 300 bytes beside its key and arguments (bench/timers_bench.exs).
 
   use GenServer
 
@@ -34,10 +36,10 @@ defmodule Pyre.Timers do
   @doc "Sets a timer; one with the same key replaces it. Called by the agent's process, at commit."
   @spec set(Instance.t(), agent(), binary(), pos_integer(), binary(), binary()) :: :ok
   def set(instance, {id, handle}, key, delay_ms, handler, args) do
-    due = {Instance.now_ms() + delay_ms, Instance.unique(instance)}
-    name = if key == <<>>, do: due, else: :binary.copy(key)
+    {_due_ms, unique} = due = {Instance.now_ms() + delay_ms, Instance.unique(instance)}
+    name = if key == <<>>, do: unique, else: :binary.copy(key)
     take(instance, {handle, name})
-    insert(instance, {due, {handle, name}, id, :binary.copy(handler), :binary.copy(args)})
+    insert(instance, {due, handle, name, id, :binary.copy(handler), :binary.copy(args)})
     notify_if_first(instance, due)
   end
 
@@ -47,7 +49,7 @@ defmodule Pyre.Timers do
     owner = {handle, :binary.copy(key)}
 
     case row(instance, owner) do
-      {_due, _owner, _id, ^handler, ^args, ^schedule, _planned, _last} ->
+      {_due, _handle, _name, _id, ^handler, ^args, ^schedule, _planned, _last} ->
         :ok
 
       _another_or_none ->
@@ -56,12 +58,12 @@ defmodule Pyre.Timers do
     end
   end
 
-  defp plan(instance, owner, id, {schedule, handler, args}) do
+  defp plan(instance, {handle, name}, id, {schedule, handler, args}) do
     clocks = {Instance.now_ms(), wall()}
 
     with planned when planned != nil <- Schedule.first(schedule, clocks) do
       due = {Schedule.due(schedule, planned, clocks), Instance.unique(instance)}
-      insert(instance, {due, owner, id, handler, args, schedule, planned, nil})
+      insert(instance, {due, handle, name, id, handler, args, schedule, planned, nil})
       notify_if_first(instance, due)
     end
 
@@ -85,7 +87,7 @@ defmodule Pyre.Timers do
     take(instance, {handle, key})
 
     if List.keymember?(Classes.timers(instance, class), key, 0),
-      do: :ets.insert(instance.timer_index, {{handle, :binary.copy(key)}, :cancelled})
+      do: :ets.insert(instance.timer_index, {{handle, :binary.copy(key)}, :cancelled, 0})
 
     :ok
   end
@@ -97,17 +99,27 @@ defmodule Pyre.Timers do
 
   defp insert(instance, row) do
     :ets.insert(instance.timers, row)
-    :ets.insert(instance.timer_index, {elem(row, 1), elem(row, 0)})
+    :ets.insert(instance.timer_index, entry(row))
   end
 
+  # What the index holds of a row.
+  defp entry(row) do
+    {due, unique} = elem(row, 0)
+    {owner(row), due, unique}
+  end
+
+  defp owner(row), do: {elem(row, 1), elem(row, 2)}
+
   defp take(instance, owner) do
-    for {_owner, due} <- :ets.take(instance.timer_index, owner), do: :ets.delete(instance.timers, due)
+    for {_owner, due, unique} <- :ets.take(instance.timer_index, owner),
+        do: :ets.delete(instance.timers, {due, unique})
+
     :ok
   end
 
   defp row(instance, owner) do
-    with [{_owner, due}] <- :ets.lookup(instance.timer_index, owner),
-         [row] <- :ets.lookup(instance.timers, due),
+    with [{_owner, due, unique}] <- :ets.lookup(instance.timer_index, owner),
+         [row] <- :ets.lookup(instance.timers, {due, unique}),
          do: row,
          else: (_none -> nil)
   end
@@ -119,29 +131,28 @@ defmodule Pyre.Timers do
   @doc "Moves a row's instants. Those on the wall's clock stay, and are due where that clock says."
   @spec shift(tuple(), integer()) :: tuple()
   def shift(row, ms) do
-    {_handle, name} = owner = elem(row, 1)
+    {due, unique} = elem(row, 0)
+    row = put_elem(row, 0, {shift_due(due, ms), unique})
 
-    row =
-      row |> put_elem(0, shift_due(elem(row, 0), ms)) |> put_elem(1, put_elem(owner, 1, shift_due(name, ms)))
-
-    if tuple_size(row) > 5 and not Schedule.wall?(elem(row, 5)),
-      do: put_elem(row, 6, elem(row, 6) + ms),
+    if tuple_size(row) > 6 and not Schedule.wall?(elem(row, 6)),
+      do: put_elem(row, 7, elem(row, 7) + ms),
       else: row
   end
 
   @doc "The same for a row of the index."
   @spec shift_index(tuple(), integer()) :: tuple()
-  def shift_index({{handle, name}, due}, ms), do: {{handle, shift_due(name, ms)}, shift_due(due, ms)}
+  def shift_index({owner, due, unique}, ms), do: {owner, shift_due(due, ms), unique}
 
-  # A timer without a key is called by its instant.
-  defp shift_due({due, unique}, ms) when is_integer(due) and is_integer(unique), do: {due + ms, unique}
-  defp shift_due(other, _ms), do: other
+  defp shift_due(due, ms) when is_integer(due), do: due + ms
+  defp shift_due(held_or_cancelled, _ms), do: held_or_cancelled
 
   @doc "How many timers an agent has."
   @spec count(Instance.t(), pos_integer()) :: non_neg_integer()
   def count(instance, handle),
     do:
-      :ets.select_count(instance.timer_index, [{{{handle, :_}, :"$1"}, [{:"/=", :"$1", :cancelled}], [true]}])
+      :ets.select_count(instance.timer_index, [
+        {{{handle, :_}, :"$1", :_}, [{:"/=", :"$1", :cancelled}], [true]}
+      ])
 
   @doc "An agent's timers, the next one first."
   @spec list(Instance.t(), pos_integer()) :: [map()]
@@ -158,12 +169,12 @@ defmodule Pyre.Timers do
   # Held is due: it fires as soon as its previous run has ended.
   defp describe(row) do
     {due, _unique} = elem(row, 0)
-    {_handle, name} = elem(row, 1)
+    name = elem(row, 2)
 
     %{
       key: if(is_binary(name), do: name, else: ""),
-      handler: elem(row, 3),
-      kind: if(tuple_size(row) == 5, do: "after", else: Schedule.kind(elem(row, 5))),
+      handler: elem(row, 4),
+      kind: if(tuple_size(row) == 6, do: "after", else: Schedule.kind(elem(row, 6))),
       seconds: if(is_integer(due), do: max(due - Instance.now_ms(), 0) / 1000, else: 0.0)
     }
   end
@@ -173,7 +184,7 @@ defmodule Pyre.Timers do
   def delete(instance, handle),
     do: Enum.each(names(instance, handle), fn [name] -> take(instance, {handle, name}) end)
 
-  defp names(instance, handle), do: :ets.match(instance.timer_index, {{handle, :"$1"}, :_})
+  defp names(instance, handle), do: :ets.match(instance.timer_index, {{handle, :"$1"}, :_, :_})
 
   ## Callbacks
 
@@ -218,21 +229,18 @@ defmodule Pyre.Timers do
   end
 
   # The message is in the mailbox before the row is gone: a crash in between fires twice rather than never.
-  defp put(%{instance: instance}, {due, owner, id, handler, args}) do
-    :ets.delete_object(instance.timer_index, {owner, due})
+  defp put(%{instance: instance}, {due, handle, name, id, handler, args} = row) do
+    :ets.delete_object(instance.timer_index, entry(row))
 
-    case send_message(instance, owner, id, handler, args) do
+    case send_message(instance, {handle, name}, id, handler, args) do
       {:ok, _key} ->
         :ok
 
       {:error, %Pyre.Error{kind: :overloaded}} ->
-        insert(
-          instance,
-          {{Instance.now_ms() + @retry_ms, Instance.unique(instance)}, owner, id, handler, args}
-        )
+        insert(instance, put_elem(row, 0, {Instance.now_ms() + @retry_ms, Instance.unique(instance)}))
 
       {:error, %Pyre.Error{kind: :terminated} = error} ->
-        give_up(instance, {due, owner, id, handler, args}, error)
+        give_up(instance, row, error)
 
       _gone ->
         :ok
@@ -241,10 +249,12 @@ defmodule Pyre.Timers do
     :ets.delete(instance.timers, due)
   end
 
-  defp put(%{instance: instance} = state, {due, owner, _id, _handler, _args, schedule, planned, last} = row) do
+  defp put(%{instance: instance} = state, row) do
+    {due, _handle, _name, _id, _handler, _args, schedule, planned, last} = row
+
     cond do
       # Taken back meanwhile, or left over by a predecessor that was killed.
-      :ets.lookup(instance.timer_index, owner) != [{owner, due}] -> :ets.delete(instance.timers, due)
+      :ets.lookup(instance.timer_index, owner(row)) != [entry(row)] -> :ets.delete(instance.timers, due)
       early?(state, schedule, planned) -> follow(state, row, planned, last)
       last == nil or not :ets.member(instance.mailbox, last) -> run(state, row)
       true -> overlap(state, row, Schedule.on_overlap(schedule))
@@ -257,21 +267,22 @@ defmodule Pyre.Timers do
   defp overlap(state, row, :run), do: run(state, row)
 
   defp overlap(state, row, :skip) do
-    {_run?, next} = Schedule.fire(elem(row, 5), elem(row, 6), clocks(state))
-    follow(state, row, next, elem(row, 7))
+    {_run?, next} = Schedule.fire(elem(row, 6), elem(row, 7), clocks(state))
+    follow(state, row, next, elem(row, 8))
   end
 
   defp overlap(%{instance: instance}, row, :hold) do
-    last = elem(row, 7)
+    last = elem(row, 8)
     move(instance, row, put_elem(row, 0, {:held, last}))
     # It may have ended before anybody could see that it is waited for.
     unless :ets.member(instance.mailbox, last), do: release(instance, last)
   end
 
-  defp run(%{instance: instance} = state, {_due, owner, id, handler, args, schedule, planned, last} = row) do
+  defp run(%{instance: instance} = state, row) do
+    {_due, handle, name, id, handler, args, schedule, planned, last} = row
     {run?, next} = Schedule.fire(schedule, planned, clocks(state))
 
-    case run? && send_message(instance, owner, id, handler, args) do
+    case run? && send_message(instance, {handle, name}, id, handler, args) do
       {:ok, key} -> follow(state, row, next, key)
       {:error, %Pyre.Error{kind: :overloaded}} -> retry(instance, row)
       {:error, %Pyre.Error{kind: :not_found}} -> follow(state, row, nil, last)
@@ -290,20 +301,14 @@ defmodule Pyre.Timers do
     end
   end
 
-  defp follow(
-         %{instance: instance},
-         {due, owner, _id, _handler, _args, _schedule, _planned, _last},
-         nil,
-         _key
-       ) do
-    :ets.delete_object(instance.timer_index, {owner, due})
-    :ets.delete(instance.timers, due)
+  defp follow(%{instance: instance}, row, nil, _key) do
+    :ets.delete_object(instance.timer_index, entry(row))
+    :ets.delete(instance.timers, elem(row, 0))
   end
 
-  defp follow(state, {_due, owner, id, handler, args, schedule, _planned, _last} = row, next, key) do
-    instance = state.instance
-    due = {Schedule.due(schedule, next, clocks(state)), Instance.unique(instance)}
-    move(instance, row, {due, owner, id, handler, args, schedule, next, key})
+  defp follow(%{instance: instance} = state, row, next, key) do
+    due = {Schedule.due(elem(row, 6), next, clocks(state)), Instance.unique(instance)}
+    move(instance, row, row |> put_elem(0, due) |> put_elem(7, next) |> put_elem(8, key))
   end
 
   defp retry(instance, row),
@@ -312,7 +317,7 @@ defmodule Pyre.Timers do
   # The agent may take it back at any instant: the index decides.
   defp move(instance, old, new) do
     :ets.insert(instance.timers, new)
-    spec = [{{elem(old, 1), elem(old, 0)}, [], [{:const, {elem(new, 1), elem(new, 0)}}]}]
+    spec = [{entry(old), [], [{:const, entry(new)}]}]
     if :ets.select_replace(instance.timer_index, spec) == 0, do: :ets.delete(instance.timers, elem(new, 0))
     :ets.delete(instance.timers, elem(old, 0))
   end
@@ -363,14 +368,14 @@ defmodule Pyre.Timers do
   end
 
   defp replan(state, row, set_back_ms) do
-    planned = Schedule.replan(elem(row, 5), elem(row, 6), clocks(state), set_back_ms)
-    follow(state, row, planned, elem(row, 7))
+    planned = Schedule.replan(elem(row, 6), elem(row, 7), clocks(state), set_back_ms)
+    follow(state, row, planned, elem(row, 8))
   end
 
   # Rows that are held fire as soon as they may.
   defp wall_rows do
     for schedule <- [{:at, :_}, {:cron, :_, :_, :_, :_, :_}],
-        do: {{{:"$1", :_}, :_, :_, :_, :_, schedule, :_, :_}, [{:is_integer, :"$1"}], [:"$_"]}
+        do: {{{:"$1", :_}, :_, :_, :_, :_, :_, schedule, :_, :_}, [{:is_integer, :"$1"}], [:"$_"]}
   end
 
   defp ahead(state), do: state.wall.() - Instance.now_ms()
@@ -380,7 +385,7 @@ defmodule Pyre.Timers do
 
   defp clocks(state), do: {Instance.now_ms(), state.wall.()}
 
-  defp give_up(instance, {{_due_ms, unique}, {handle, _name}, id, handler, args}, error) do
+  defp give_up(instance, {{_due_ms, unique}, handle, _name, id, handler, args}, error) do
     message = %{key: {handle, :timer, unique}, kind: :timer, handler: handler, args: args, attempt: 1}
 
     with {:ok, agent} <- Address.fetch(instance, id),

@@ -70,6 +70,7 @@ defmodule Pyre.Wire do
     verb_step: 9,
     verb_timers: 10,
     verb_stream: 11,
+    verb_shield: 14,
     verb_escalate: 19,
     verb_tool: 22,
     verb_tools: 23,
@@ -80,6 +81,7 @@ defmodule Pyre.Wire do
     effect_schedule: 3,
     effect_escalate: 6,
     effect_failure: 7,
+    effect_version: 9,
 
     # how the interpreter ended
     exit_closed: 0,

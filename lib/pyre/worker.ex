@@ -16,7 +16,7 @@ defmodule Pyre.Worker do
 
   require Logger
 
-  alias Pyre.{Address, Backoff, Classes, Error, Instance, Mailbox, Reaper, Telemetry, Wire}
+  alias Pyre.{Address, Backoff, Error, Generations, Instance, Mailbox, Reaper, Telemetry, Wire}
   alias Pyre.Wire.{Body, Frame, MsgPack}
   alias Pyre.Worker.{Launch, Log, Outbox, Pool, PostMortem, Recorder, Recycling, Run}
 
@@ -71,7 +71,7 @@ defmodule Pyre.Worker do
 
   @type activation ::
           {class :: String.t(), id :: String.t(), state :: binary(), args :: binary(),
-           revision :: non_neg_integer()}
+           version :: non_neg_integer()}
 
   @spec start_link({atom(), pos_integer()}) :: GenServer.on_start()
   def start_link({name, no}), do: GenServer.start_link(__MODULE__, {name, no}, spawn_opt: @spawn_opts)
@@ -312,9 +312,14 @@ defmodule Pyre.Worker do
     end
   end
 
-  # ... or an operator wants it replaced.
+  # ... or an operator wants it replaced, or a reload, which leaves what runs more time.
   def handle_info({:recycle, reason}, %{status: :ready} = state), do: state |> drain(reason) |> continue()
+
+  def handle_info({:recycle, reason, timeout}, %{status: :ready} = state),
+    do: state |> drain(reason, %{}, timeout) |> continue()
+
   def handle_info({:recycle, _reason}, state), do: continue(state)
+  def handle_info({:recycle, _reason, _timeout}, state), do: continue(state)
 
   def handle_info({:stuck, agent, key, activation}, %{status: up} = state) when up in @up,
     do: state |> drain_from(agent, key, activation) |> continue()
@@ -378,17 +383,17 @@ defmodule Pyre.Worker do
 
   defp boot(%{instance: instance, no: no} = state) do
     case Launch.start(instance, no, state.paths) do
-      {:ok, port, os_pid} -> greet(%{state | port: port, os_pid: os_pid})
+      {:ok, port, os_pid, pinned} -> greet(%{state | port: port, os_pid: os_pid}, pinned)
       {:error, error} -> failed(state, error)
     end
   end
 
-  defp greet(%{instance: instance, os_pid: os_pid} = state) do
+  defp greet(%{instance: instance, os_pid: os_pid} = state, pinned) do
     timer = Process.send_after(self(), {:boot_timeout, os_pid}, instance.config.start_timeout)
     framer = Frame.new(Wire.max_frame_bytes())
 
     %{state | status: :starting, framer: framer, boot_timer: timer, number: 0, stalling: nil}
-    |> push(Launch.hello(instance, state.no), 0)
+    |> push(Launch.hello(instance, state.no, pinned), 0)
     |> flush()
   end
 
@@ -396,8 +401,9 @@ defmodule Pyre.Worker do
     with :ok <- check_version(version),
          {:ok, info} <- MsgPack.decode(info) do
       _left = is_reference(state.boot_timer) && Process.cancel_timer(state.boot_timer)
-      Classes.put(instance, info)
+      Generations.imported(instance, state.no, info)
       Pool.ready(instance, state.no)
+      Generations.ready(instance, state.no, info)
       Instance.notify(instance, :starter, :worker_ready)
       start_spare(instance)
       Telemetry.event([:worker, :start], %{system_time: System.system_time()}, metadata(state))
@@ -495,6 +501,7 @@ defmodule Pyre.Worker do
 
     Logger.error(Exception.message(error), worker: no, pyre: instance.name)
     Instance.notify(instance, :starter, :worker_failed)
+    Generations.failed(instance, no, error)
     Process.send_after(self(), :boot, Backoff.delay_ms(failures, state.status in @up))
     %{state | status: :starting, os_pid: nil, failures: max(failures, 1), boot_timer: nil, drain: nil}
   end
@@ -514,14 +521,14 @@ defmodule Pyre.Worker do
   ## Helpers: a replacement that loses nothing
 
   # What runs may end, what is new goes to others. Then the interpreter is asked to end, or killed where it can't.
-  defp drain(state, reason, stuck \\ %{})
-  defp drain(%{drain: %{}} = state, _reason, _stuck), do: state
+  defp drain(state, reason, stuck \\ %{}, timeout \\ nil)
+  defp drain(%{drain: %{}} = state, _reason, _stuck, _timeout), do: state
 
-  defp drain(%{instance: instance, no: no} = state, reason, stuck) do
+  defp drain(%{instance: instance, no: no} = state, reason, stuck, timeout) do
     Instance.count(instance, :worker_recycles)
     Logger.info("worker #{no} is replaced: #{reason}", worker: no, pyre: instance.name)
     Pool.close(instance, no, :draining)
-    Process.send_after(self(), {:drain_over, state.os_pid}, instance.config.drain_timeout)
+    Process.send_after(self(), {:drain_over, state.os_pid}, timeout || instance.config.drain_timeout)
     drained(%{state | status: :draining, drain: %{reason: reason, stuck: stuck, stopping?: false}})
   end
 
@@ -702,11 +709,11 @@ defmodule Pyre.Worker do
   defp push_activation(
          state,
          {handle, epoch, _kind, _handler, _args, _deadline, _extra},
-         {class, id, committed, args, revision}
+         {class, id, committed, args, version}
        ) do
     push(
       state,
-      {Wire.op_activate(), handle, epoch, class, id, committed, args, revision},
+      {Wire.op_activate(), handle, epoch, class, id, committed, args, version},
       byte_size(committed) + byte_size(args)
     )
   end

@@ -73,7 +73,7 @@ defmodule Pyre.Faults.TimersTest do
       Pyre.call(pyre, id, :set_cron, %{expression: "* * * * *", handler: "stand", options: options})
 
     {:ok, %{handle: handle}} = Address.fetch(Instance.get(pyre), id)
-    [planned] = :ets.match(Instance.get(pyre).timers, {:_, {handle, :_}, :_, :_, :_, :_, :"$1", :_}) |> hd()
+    [planned] = :ets.match(Instance.get(pyre).timers, {:_, handle, :_, :_, :_, :_, :_, :"$1", :_}) |> hd()
     kill_interpreter(pyre)
 
     # As if the minute were about to end.
@@ -103,7 +103,7 @@ defmodule Pyre.Faults.TimersTest do
     table = Instance.get(pyre).timers
 
     eventually(fn ->
-      :ets.match(table, {{:held, :_}, {handle, :_}, :_, :_, :_, :_, :_, :"$1"}) != []
+      :ets.match(table, {{:held, :_}, handle, :_, :_, :_, :_, :_, :_, :"$1"}) != []
     end)
 
     timers = process(pyre, :timers)

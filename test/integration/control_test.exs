@@ -2,6 +2,8 @@ defmodule Pyre.Integration.ControlTest do
   # The real client against a running instance, as an operator has it.
   use Pyre.Case, async: true
 
+  alias Pyre.Instance
+
   setup do
     socket = Path.join(workspace(), "control")
     pyre = start_pyre!(control: socket)
@@ -85,6 +87,45 @@ defmodule Pyre.Integration.ControlTest do
     assert text =~ "\npyre_ready 1\n"
     assert {text, 0} = ctl(socket, ["tree"])
     assert text =~ "└── j  Journal running"
+  end
+
+  test "what people are asked is listed, answered and dismissed", %{pyre: pyre, socket: socket} do
+    {:ok, "c"} = Pyre.start_agent(pyre, "Clerk", id: "c")
+    for amount <- [900, 70], do: {:ok, _pending} = Pyre.call(pyre, "c", :file, %{amount: amount})
+    [%{id: first}, %{id: second}] = Pyre.inbox(pyre)
+    assert {text, 0} = ctl(socket, ["inbox", "--agent", "c"])
+    assert text =~ "#{first}  c (Clerk)  Refund 900 EUR?"
+    assert text =~ "approve | reject"
+    assert {text, 1} = ctl(socket, ["answer", "#{first}", "perhaps", "--by", "ada"])
+    assert text =~ "approve"
+    assert {"", 0} = ctl(socket, ["answer", "#{first}", "approve", "--by", "ada"])
+    assert {"", 0} = ctl(socket, ["dismiss", "#{second}", "--by", "grace"])
+    assert {"nobody is asked anything\n", 0} = ctl(socket, ["inbox"])
+    assert {text, 0} = ctl(socket, ["inbox", "--status", "decided"])
+    assert text =~ ~r/outcome +answered approve\n +by +ada/
+    assert {_text, 1} = ctl(socket, ["inbox", "--status", "closed"])
+  end
+
+  test "what happens to an agent is told afterwards and live", %{pyre: pyre, socket: socket} do
+    {:ok, 1} = Pyre.call(pyre, "j", :append, %{entry: 1})
+    assert {text, 0} = ctl(socket, ["history", "j"])
+    assert text =~ ~r/message +.*handler=append.*outcome=ok/
+    trace = Task.async(fn -> ctl(socket, ["trace", "j", "--limit", "2"]) end)
+    eventually(fn -> Instance.traces(Instance.get(pyre)) == 1 end)
+    for entry <- [2, 3], do: {:ok, _count} = Pyre.call(pyre, "j", :append, %{entry: entry})
+    assert {text, 0} = Task.await(trace, 10_000)
+    assert [_first, _second] = String.split(text, "\n", trim: true)
+    assert {text, 1} = ctl(socket, ["trace", "nobody"])
+    assert text =~ "not_found"
+  end
+
+  test "code is loaded anew", %{socket: socket} do
+    assert {text, 0} = ctl(socket, ["reload"])
+    assert text =~ ~r/generation +1\nstatus +unchanged/
+    assert {text, 0} = ctl(socket, ["reload", "--force"])
+    assert text =~ ~r/generation +2\nstatus +current/
+    assert {text, 0} = ctl(socket, ["generations"])
+    assert text =~ ~r/^2 +current/m and text =~ ~r/^1 +retired/m
   end
 
   test "drained: nothing new is taken, and health says so", %{pyre: pyre, socket: socket} do

@@ -19,6 +19,7 @@ AGENT = "from pyre import Agent, Context, handler, resource\nclass {name}(Agent)
 @pytest.fixture(autouse=True)
 def _restored_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "path_hooks", list(sys.path_hooks))
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
@@ -61,6 +62,22 @@ def test_a_file_named_like_a_standard_module_replaces_nothing(tmp_path: pathlib.
     (tmp_path / "queue.py").write_text(AGENT.format(name="Queue"))
     (tmp_path / "user.py").write_text("import queue\nqueue.SimpleQueue()\n" + AGENT.format(name="User"))
     assert names([tmp_path]) == (["Queue", "User"], [])
+
+
+def test_what_a_handler_returns_and_its_context_may_be_imported_for_type_checkers_alone(tmp_path: pathlib.Path) -> None:
+    source = (
+        "from __future__ import annotations\nfrom typing import TYPE_CHECKING\nfrom pyre import Agent, handler\n"
+        "if TYPE_CHECKING:\n    from collections.abc import AsyncIterator\n    from pyre import Context\n"
+        "class Typed(Agent):\n    @handler\n    async def count(self, ctx: Context, n: {hint}) -> AsyncIterator[int]:\n"
+        "        yield n\n"
+    )
+    (tmp_path / "typed.py").write_text(source.format(hint="int"))
+    assert names([tmp_path]) == (["Typed"], [])
+    # An argument's type is needed: it is what arguments are checked against.
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "untyped.py").write_text(source.format(hint="AsyncIterator"))
+    [error] = names([tmp_path / "other"])[1]
+    assert "Typed.count: name 'AsyncIterator' is not defined" in error
 
 
 def test_a_class_counts_where_it_is_defined_only(tmp_path: pathlib.Path) -> None:
@@ -140,3 +157,41 @@ def test_every_form_of_state_is_made_written_and_read(tmp_path: pathlib.Path, so
     again = state.load(state.write(first))
     assert (again.n, again.m) == (7, 0.5)
     assert {name: required for name, (_, required) in state.fields.items()} == {"n": True, "m": False}
+
+
+def test_pinned_directories_are_imported_from_their_copies(tmp_path: pathlib.Path) -> None:
+    original, copy = tmp_path / "agents", tmp_path / "copy"
+    source = (
+        "import pathlib, _helping_pinned, pkg_pinned.inner\n"
+        "from pyre import Agent\n"
+        "DATA = (pathlib.Path(__file__).parent / 'data.txt').read_text()\n"
+        "SEEN = f'{{DATA}} {{_helping_pinned.VALUE}} {{pkg_pinned.inner.VALUE}} {{__file__}}'\n"
+        "class {name}(Agent):\n    __doc__ = SEEN\n    def file(self): return self.file.__code__.co_filename\n"
+    )
+    for folder, value in [(original, "new"), (copy, "pinned")]:
+        (folder / "pkg_pinned").mkdir(parents=True)
+        (folder / "pkg_pinned" / "__init__.py").write_text("")
+        (folder / "pkg_pinned" / "inner.py").write_text(f"VALUE = {value!r}\n")
+        (folder / "_helping_pinned.py").write_text(f"VALUE = {value!r}\n")
+    (original / "data.txt").write_text("data")
+    (copy / "kept_pinned.py").write_text(source.format(name="Kept"))
+    (original / "added_pinned.py").write_text(source.format(name="Added"))
+    # A name that is taken gets one of its own; it comes from the copy all the same.
+    (copy / "queue.py").write_text(source.format(name="Shadow"))
+    found = discover([str(original)], [[str(original), str(copy)]])
+    assert found.problems == []
+    assert sorted(found.classes) == [b"Kept", b"Shadow"]
+    assert found.classes[b"Kept"].kind.__doc__ == f"data pinned pinned {original / 'kept_pinned.py'}"
+    assert found.classes[b"Shadow"].kind.__doc__ == f"data pinned pinned {original / 'queue.py'}"
+    assert found.classes[b"Kept"].file == str(original / "kept_pinned.py")
+    assert found.classes[b"Kept"].kind.file.__code__.co_filename == str(original / "kept_pinned.py")  # type: ignore[attr-defined]
+
+
+def test_a_file_that_was_broken_after_it_was_pinned_hurts_nobody(tmp_path: pathlib.Path) -> None:
+    original, copy = tmp_path / "agents", tmp_path / "copy"
+    for folder in (original, copy):
+        folder.mkdir()
+    (copy / "sound_pinned.py").write_text(AGENT.format(name="Sound"))
+    (original / "sound_pinned.py").write_text("class Sound(:\n")
+    found = discover([str(original)], [[str(original), str(copy)]])
+    assert (sorted(found.classes), found.problems) == ([b"Sound"], [])

@@ -6,7 +6,8 @@ defmodule Mix.Tasks.Pyre.Run do
 
       mix pyre.run [--agents DIRECTORY] [--seconds N] [--workers N] [--python PATH] [--verbose] [--debug]
 
-  Agents with `autostart` are started. The status is one live line in a terminal, and a plain line every few seconds where the
+  Agents with `autostart` are started. A file that is changed, added or deleted takes effect at once (`Pyre.reload/2`). `mix pyre.ctl` talks
+  to the run: it shows what agents ask people (`inbox`), and answers it. The status is one live line in a terminal, and a plain line every few seconds where the
   output is not one. After `--seconds`, or on SIGTERM, the instance drains and a report is printed.
 
     * `--agents` - the directory of the agent files; the watch fleet in `priv/python/examples/watch` by default. May
@@ -24,11 +25,12 @@ defmodule Mix.Tasks.Pyre.Run do
 
   use Mix.Task
 
-  alias Pyre.{Classes, Console, Instance}
+  alias Pyre.{Classes, Console, Control, Instance}
 
   @instance Pyre.Run
   @tick_ms 1_000
   @plain_every 5
+  @most_asked 5
   @handler_timeout_ms 2_000
   @ready_timeout_ms 60_000
 
@@ -94,7 +96,30 @@ defmodule Mix.Tasks.Pyre.Run do
   end
 
   defp instance_options(opts, directories) do
-    [name: @instance, agents: directories] ++ Keyword.take(opts, [:workers, :python]) ++ debugging(opts)
+    [name: @instance, agents: directories, watch: true, control: control()] ++
+      Keyword.take(opts, [:workers, :python]) ++ debugging(opts)
+  end
+
+  # Where `mix pyre.ctl` looks. A second run at the same time does without.
+  defp control do
+    path = System.get_env("PYRE_CONTROL") || default_control()
+
+    case Control.check(path) do
+      :ok ->
+        path
+
+      {:error, reason} ->
+        Mix.shell().info("mix pyre.ctl won't reach this run: #{path}: #{reason}")
+        nil
+    end
+  end
+
+  # As in priv/python/pyre/ctl.py.
+  defp default_control do
+    case System.get_env("XDG_RUNTIME_DIR") do
+      nil -> "/tmp/pyre-#{File.stat!("/proc/self").uid}/control"
+      base -> Path.join(base, "pyre/control")
+    end
   end
 
   defp debugging(opts) do
@@ -125,8 +150,25 @@ defmodule Mix.Tasks.Pyre.Run do
     last = tick(first, started_ms, 0)
     clear_line()
     for text <- ask_all("report"), do: IO.puts(text)
+    print_inbox(Pyre.inbox(@instance))
     IO.puts(Console.totals(last, started_ms))
   end
+
+  defp print_inbox([]), do: :ok
+
+  defp print_inbox(asked) do
+    IO.puts("#{length(asked)} questions wait for a person, the oldest first:\n")
+
+    for %{id: id, agent: agent, question: question, options: options} <- Enum.take(asked, @most_asked) do
+      IO.puts("  #{agent}: #{question}")
+      IO.puts("    mix pyre.ctl answer #{id} #{answers(options)}")
+    end
+
+    IO.puts("")
+  end
+
+  defp answers(nil), do: "TEXT"
+  defp answers(options), do: Enum.map_join(options, "|", &if(&1 =~ ~r/^[\w.-]+$/, do: &1, else: inspect(&1)))
 
   defp tick(previous, started_ms, count) do
     receive do

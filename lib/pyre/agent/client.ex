@@ -46,7 +46,7 @@ defmodule Pyre.Agent.Client do
     left = left(deadline)
 
     cond do
-      not Instance.there?(instance) -> ended(instance, alias)
+      not Instance.there?(instance) -> ended(instance.name, alias)
       left == 0 -> give_up(instance, id, key, waiting)
       true -> wait_on(instance, message, waiting, deadline, min(left, @look_ms), ref)
     end
@@ -65,22 +65,28 @@ defmodule Pyre.Agent.Client do
   def left(0), do: :infinity
   def left(deadline) when is_integer(deadline), do: max(deadline - Instance.now_ms(), 0)
 
-  defp ended(instance, alias) do
+  @doc "What is told to whoever waits for an instance that is gone."
+  @spec ended(atom(), reference()) :: {:error, Error.t()}
+  def ended(name, alias) do
     :erlang.unalias(alias)
 
     {:error,
      Error.new(
        :agent_down,
-       "the instance #{inspect(instance.name)} ended before the message was answered",
+       "the instance #{inspect(name)} ended before the message was answered",
        %{begun: :unknown}
      )}
   end
 
-  # A small reply is a part of a frame with many others, which it would keep alive.
-  defp own(body) when is_binary(body) and byte_size(body) < @small_bytes, do: :binary.copy(body)
-  defp own(body), do: body
+  @doc "A small reply is a part of a frame with many others, which it would keep alive."
+  @spec own(term()) :: term()
+  def own(body) when is_binary(body) and byte_size(body) < @small_bytes, do: :binary.copy(body)
+  def own(body), do: body
 
-  defp give_up(instance, id, key, {ref, alias, timeout}) do
+  @doc "The deadline has passed: the message is taken back, or cancelled, and the agent's process says what became of it."
+  @spec give_up(Instance.t(), Address.id(), Mailbox.key(), {reference(), reference(), timeout()}) ::
+          {:ok, term()} | {:error, Pyre.error()}
+  def give_up(instance, id, key, {ref, alias, timeout}) do
     attempt = Mailbox.attempt(instance, key)
 
     if Mailbox.withdraw(instance, id, key) do

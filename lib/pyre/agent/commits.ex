@@ -4,6 +4,10 @@ defmodule Pyre.Agent.Commits do
   # Committed states. One insert of one row {state, revision, answered message, its reply} is the instant in which a message has
   # happened: before it nothing did, after it the reply can be given again from the row.
 
+  #
+  #   {handle, state, revision, answered, reply}             written by version 1 of the agent's class
+  #   {handle, state, revision, answered, reply, version}    by another one
+
   alias Pyre.{Instance, Mailbox}
 
   @answered 4
@@ -11,27 +15,47 @@ defmodule Pyre.Agent.Commits do
   @doc "The committed state and its revision; an empty binary and 0 where nothing is committed yet."
   @spec get(Instance.t(), pos_integer()) :: {binary(), non_neg_integer()}
   def get(instance, handle) do
+    {state, revision, _version} = load(instance, handle)
+    {state, revision}
+  end
+
+  @doc "The same, and the version of the class that wrote it; 0 where nothing is committed yet."
+  @spec load(Instance.t(), pos_integer()) :: {binary(), non_neg_integer(), non_neg_integer()}
+  def load(instance, handle) do
     case :ets.lookup(instance.commits, handle) do
-      [{_handle, state, revision, _answered, _reply}] -> {state, revision}
-      [] -> {<<>>, 0}
+      [{_handle, state, revision, _answered, _reply}] -> {state, revision, 1}
+      [{_handle, state, revision, _answered, _reply, version}] -> {state, revision, version}
+      [] -> {<<>>, 0, 0}
     end
   end
 
-  @doc "Commits a state, together with the reply to the message that made it."
-  @spec put(Instance.t(), pos_integer(), binary(), Mailbox.key() | nil, binary() | nil) :: pos_integer()
-  def put(instance, handle, state, answered, reply) do
-    {_state, revision} = get(instance, handle)
+  @doc """
+  Commits a state, together with the reply to the message that made it.
+
+  `version` is told where it may be another than that of the state before.
+  """
+  @spec put(Instance.t(), pos_integer(), binary(), Mailbox.key() | nil, binary() | nil, pos_integer() | nil) ::
+          pos_integer()
+  def put(instance, handle, state, answered, reply, version \\ nil) do
+    {_state, revision, before} = load(instance, handle)
     # What comes from the port is a part of a frame of up to 64 KB, which it would keep alive.
-    :ets.insert(instance.commits, {handle, :binary.copy(state), revision + 1, answered, reply})
+    row = row(handle, :binary.copy(state), revision + 1, {answered, reply}, version || before)
+    :ets.insert(instance.commits, row)
     Instance.count(instance, :commits)
     revision + 1
   end
+
+  defp row(handle, state, revision, {answered, reply}, version) when version in [0, 1],
+    do: {handle, state, revision, answered, reply}
+
+  defp row(handle, state, revision, {answered, reply}, version),
+    do: {handle, state, revision, answered, reply, version}
 
   @doc "The reply that was committed with this message, if it was the last."
   @spec answer(Instance.t(), pos_integer(), Mailbox.key()) :: {:ok, binary()} | :error
   def answer(instance, handle, key) do
     case :ets.lookup(instance.commits, handle) do
-      [{_handle, _state, _revision, ^key, reply}] -> {:ok, reply}
+      [row] when elem(row, @answered - 1) == key -> {:ok, elem(row, @answered)}
       _other -> :error
     end
   end
@@ -44,9 +68,12 @@ defmodule Pyre.Agent.Commits do
   @doc "Keeps a state for an agent that is started again under this id."
   @spec keep(Instance.t(), pos_integer(), String.t()) :: true
   def keep(instance, handle, id) do
-    case get(instance, handle) do
-      {_state, 0} -> true
-      {state, revision} -> :ets.insert(instance.commits, {{:kept, id}, state, revision, nil, nil})
+    case load(instance, handle) do
+      {_state, 0, _version} ->
+        true
+
+      {state, revision, version} ->
+        :ets.insert(instance.commits, row({:kept, id}, state, revision, {nil, nil}, version))
     end
   end
 
@@ -54,17 +81,14 @@ defmodule Pyre.Agent.Commits do
   @spec adopt(Instance.t(), pos_integer(), String.t()) :: true
   def adopt(instance, handle, id) do
     case :ets.take(instance.commits, {:kept, id}) do
-      [{_key, state, revision, nil, nil}] ->
-        :ets.insert(instance.commits, {handle, state, revision, nil, nil})
-
-      [] ->
-        true
+      [row] -> :ets.insert(instance.commits, put_elem(row, 0, handle))
+      [] -> true
     end
   end
 
   @doc "What a snapshot carries over: whoever waited for the last reply is gone."
   @spec carry(tuple()) :: tuple()
-  def carry({handle, state, revision, _answered, _reply}), do: {handle, state, revision, nil, nil}
+  def carry(row), do: row |> put_elem(@answered - 1, nil) |> put_elem(@answered, nil)
 
   @doc "Forgets the state."
   @spec delete(Instance.t(), pos_integer()) :: true

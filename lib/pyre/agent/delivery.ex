@@ -61,7 +61,7 @@ defmodule Pyre.Agent.Delivery do
   defp activation(%{worker: {no, _pid}} = state) do
     epoch = Address.next_epoch(state.instance, state.id, no)
     args = Address.start_args(state.instance, state.id)
-    {committed, revision} = Commits.get(state.instance, state.handle)
-    {%{state | epoch: epoch, active?: true}, {state.class, state.id, committed, args, revision}}
+    {committed, _revision, version} = Commits.load(state.instance, state.handle)
+    {%{state | epoch: epoch, active?: true}, {state.class, state.id, committed, args, version}}
   end
 end

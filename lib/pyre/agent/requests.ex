@@ -14,6 +14,7 @@ defmodule Pyre.Agent.Requests do
   @typep origin :: {worker :: pid(), ref :: non_neg_integer()}
 
   @nothing <<0xC0>>
+  @longest_shield_ms 60_000
 
   @doc "Carries a request out, or begins to."
   @spec make(Pyre.Agent.t(), Mailbox.key(), origin(), tuple()) :: Pyre.Agent.t()
@@ -164,16 +165,35 @@ defmodule Pyre.Agent.Requests do
         %{running: %{key: key} = running} = state,
         key,
         origin,
-        {Wire.verb_commit(), _target, _name, body, _timeout_ms}
+        {Wire.verb_commit(), _target, version, body, _timeout_ms}
       )
       when not is_map_key(running, :cancelled) do
-    Commits.put(state.instance, state.handle, body, nil, nil)
+    Commits.put(state.instance, state.handle, body, nil, nil, version(version))
     answer(origin, 0, @nothing)
     state
   end
 
-  def make(state, _key, origin, {Wire.verb_commit(), _target, _name, _body, _timeout_ms}),
+  def make(state, _key, origin, {Wire.verb_commit(), _target, _version, _body, _timeout_ms}),
     do: refuse_stale(state, origin)
+
+  # Too late where it is cancelled already; then that is on its way to the handler.
+  def make(
+        %{running: %{key: key} = running} = state,
+        key,
+        origin,
+        {Wire.verb_shield(), _target, _name, _body, ms}
+      )
+      when not is_map_key(running, :cancelled) or ms == 0 do
+    answer(origin, 0, @nothing)
+    running = shield(running, ms)
+    if ms == 0 and is_map_key(running, :cancelled), do: cancel(state, key)
+    %{state | running: running}
+  end
+
+  def make(state, _key, origin, {Wire.verb_shield(), _target, _name, _body, _ms}) do
+    answer(origin, 0, @nothing)
+    state
+  end
 
   def make(state, _key, origin, {verb, _target, _name, _body, _timeout_ms}) do
     answer(origin, 1, Error.new(:protocol, "there is no request with the verb #{verb}"))
@@ -314,6 +334,20 @@ defmodule Pyre.Agent.Requests do
     end
 
     %{state | requests: Map.new(others)}
+  end
+
+  # From its cancellation, until an instant at the latest: Pyre.Agent.Watch waits so long for its end.
+  defp shield(message, 0), do: Map.delete(message, :shielded)
+
+  defp shield(message, ms),
+    do: Map.put(message, :shielded, Instance.now_ms() + min(ms, @longest_shield_ms))
+
+  # That of the class, where it may be another than that of the state before.
+  defp version(digits) do
+    case Integer.parse(digits) do
+      {version, ""} when version > 0 -> version
+      _unchanged -> nil
+    end
   end
 
   # Without a deadline of its own: how long its reader waits for a chunk is the reader's to say.

@@ -293,13 +293,24 @@ defmodule Pyre.Agent.Starter do
             pyre: instance.name
           )
 
-    for class <- Classes.all(instance), [id, args] <- class["autostart"] do
-      with {:error, error} <- start(instance, class["name"], id: id, args: args || %{}, if_exists: :return),
+    autostart(
+      instance,
+      for(class <- Classes.all(instance), [id, args] <- class["autostart"], do: {class["name"], id, args})
+    )
+  end
+
+  @doc "Starts agents as their classes want it; those that are there stay as they are."
+  @spec autostart(Instance.t(), [{String.t(), Address.id(), map() | nil}]) :: :ok
+  def autostart(instance, agents) do
+    for {class, id, args} <- agents do
+      with {:error, error} <- start(instance, class, id: id, args: args || %{}, if_exists: :return),
            do:
              Logger.error("agent #{inspect(id)} could not be started: #{Exception.message(error)}",
                pyre: instance.name
              )
     end
+
+    :ok
   end
 
   # The mark of an empty partition is taken away last, and only that of this very process: whoever dies in between, the

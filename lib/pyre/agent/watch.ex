@@ -5,7 +5,7 @@ defmodule Pyre.Agent.Watch do
   # Runs in the agent's process. Only messages that run long are watched, so that the short ones don't pay for it.
 
   alias Pyre.Agent.{Ending, Escalations, Requests, Retries}
-  alias Pyre.{Error, History, Instance, Mailbox, Worker}
+  alias Pyre.{Error, History, Instance, Mailbox, Request, Worker}
   alias Pyre.Worker.Isolation
 
   # A message that runs this long is looked at, again and again.
@@ -18,6 +18,10 @@ defmodule Pyre.Agent.Watch do
 
   @doc "A message that begins to run."
   @spec begin(map()) :: map()
+  # What it shields may go on for as long as it said.
+  def begin(%{cancelled: true, shielded: until} = message),
+    do: Map.put(message, :watch_at, max(until, Instance.now_ms()) + @stuck_ms)
+
   def begin(%{cancelled: true} = message), do: Map.put(message, :watch_at, Instance.now_ms() + @stuck_ms)
   def begin(message), do: Map.put(message, :watch_at, Instance.now_ms() + @look_ms)
 
@@ -102,19 +106,26 @@ defmodule Pyre.Agent.Watch do
   end
 
   @doc "Cancels the running message, and tells its caller why."
-  @spec cancel(Pyre.Agent.t(), :timeout | :stopped) :: Pyre.Agent.t()
+  @spec cancel(Pyre.Agent.t(), :timeout | :stopped | :requested) :: Pyre.Agent.t()
   def cancel(%{running: message, worker: {_no, worker}} = state, why) do
     error = cancelled(why, message, state)
     History.ended(state.instance, state.handle, message, :cancelled, error)
 
-    if message.reply_to == nil,
-      do: Ending.dropped(state, message, error),
-      else: Mailbox.reply(message.reply_to, 1, error)
+    cond do
+      message.reply_to != nil -> Mailbox.reply(message.reply_to, 1, error)
+      # Somebody wants it not to happen: it is no dead letter.
+      why == :requested -> :ok
+      true -> Ending.dropped(state, message, error)
+    end
 
-    Requests.cancel(state, message.key)
+    # What a handler shields is not its caller's any more.
+    unless is_map_key(message, :shielded), do: Requests.cancel(state, message.key)
     Worker.cancel(worker, message.key, self())
     forget(%{state | running: message |> Map.put(:cancelled, true) |> Map.put(:reply_to, nil) |> begin()})
   end
+
+  defp cancelled(:requested, _message, state),
+    do: Request.error(state.id, "while it ran; its changes were rolled back")
 
   defp cancelled(:timeout, message, state) do
     Error.new(

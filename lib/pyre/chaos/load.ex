@@ -88,17 +88,18 @@ defmodule Pyre.Chaos.Load do
       case answer do
         {:ok, sum} -> Ledger.added(sender.ledger, where, sum)
         {:error, %PythonError{}} -> Ledger.in_doubt(sender.ledger, where)
-        {:error, error} -> did_nothing?(error) || Ledger.in_doubt(sender.ledger, where)
+        {:error, error} -> did_nothing?(error, id == where) || Ledger.in_doubt(sender.ledger, where)
       end
 
     seen
   end
 
-  # What the errors promise.
-  defp did_nothing?(%Error{kind: kind}) when kind in [:deadline, :overloaded, :deadlock], do: true
-  defp did_nothing?(%Error{details: %{begun: false}}), do: true
-  defp did_nothing?(%Error{kind: :timeout, details: %{committed: false}}), do: true
-  defp did_nothing?(_error), do: false
+  # What the errors promise. That an agent which was cancelled has committed nothing says nothing of another that it had called:
+  # that one may have committed, and answered too late.
+  defp did_nothing?(%Error{kind: kind}, _own?) when kind in [:deadline, :overloaded, :deadlock], do: true
+  defp did_nothing?(%Error{details: %{begun: false}}, _own?), do: true
+  defp did_nothing?(%Error{kind: :timeout, details: %{committed: false}}, own?), do: own?
+  defp did_nothing?(_error, _own?), do: false
 
   defp call(id, handler, args, sender, seen) do
     timeout = Enum.random(@timeouts)

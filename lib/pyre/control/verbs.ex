@@ -67,6 +67,46 @@ defmodule Pyre.Control.Verbs do
   def run(name, "unpark", %{"id" => id}, _more), do: name |> Pyre.unpark(id) |> done()
   def run(name, "metrics", _args, _more), do: {:ok, Pyre.Metrics.prometheus(name)}
 
+  def run(name, "inbox", args, _more) do
+    filter =
+      for {key, value} <- [
+            agent: args["agent"],
+            class: args["class"],
+            assignee: args["assignee"],
+            status: inbox_status!(args["status"])
+          ],
+          value != nil,
+          do: {key, value}
+
+    {:ok, Pyre.inbox(name, filter)}
+  end
+
+  def run(name, "answer", %{"escalation" => id, "answer" => answer, "by" => by}, _more),
+    do: name |> Pyre.answer(id, answer, by: by) |> done()
+
+  def run(name, "dismiss", %{"escalation" => id, "by" => by}, _more),
+    do: name |> Pyre.dismiss(id, by: by) |> done()
+
+  def run(name, "history", %{"id" => id} = args, _more) do
+    with {:ok, entries} <- Pyre.history(name, id), do: {:ok, Enum.take(entries, -(args["limit"] || 50))}
+  end
+
+  # Until whoever asked is gone, or the trace ends by itself.
+  def run(name, "trace", %{"id" => id} = args, more) do
+    opts =
+      for {key, value} when value != nil <- [timeout: args["timeout_ms"], limit: args["limit"]],
+          do: {key, value}
+
+    name
+    |> Pyre.trace(id, opts)
+    |> Enum.find(fn entry -> more.(plain(entry)) != :ok end)
+
+    {:ok, nil}
+  end
+
+  def run(name, "reload", args, _more), do: Pyre.reload(name, force: args["force"] == true)
+  def run(name, "generations", _args, _more), do: {:ok, Pyre.generations(name)}
+
   def run(name, "dead-letters", args, _more) do
     case args do
       %{"retry" => letter} when letter != nil ->
@@ -142,6 +182,15 @@ defmodule Pyre.Control.Verbs do
         ArgumentError,
         "expected the status to be one of #{Enum.join(Map.keys(@statuses), ", ")}, got: #{inspect(other, limit: 5)}"
       )
+
+  @inbox_statuses %{"open" => :open, "decided" => :decided, "all" => :all}
+
+  defp inbox_status!(nil), do: :open
+  defp inbox_status!(status) when is_map_key(@inbox_statuses, status), do: @inbox_statuses[status]
+
+  defp inbox_status!(other),
+    do:
+      raise(ArgumentError, "expected the status to be open, decided or all, got: #{inspect(other, limit: 5)}")
 
   defp whom!(%{"agent" => id}) when is_binary(id), do: {:agent, id}
   defp whom!(%{"class" => class}) when is_binary(class), do: {:class, class}

@@ -44,7 +44,10 @@ defmodule Pyre.Worker.Isolation do
   # The supervisor of these workers forgets them when it is lost.
   @impl GenServer
   def handle_continue(:restore, state) do
-    for %{worker: no, role: role} <- Pool.all(state.instance), isolated?(role), do: start(state.instance, no)
+    for %{worker: no, role: role} <- Pool.all(state.instance),
+        isolated?(role) or no == canary(state),
+        do: start(state.instance, no)
+
     {:noreply, state}
   end
 
@@ -84,6 +87,8 @@ defmodule Pyre.Worker.Isolation do
 
   ## Helpers
 
+  defp canary(state), do: Pool.canary(state.instance.config)
+
   defp known?(%{holder: {agent, _monitor}}, agent), do: true
   defp known?(state, agent), do: List.keymember?(state.queue, agent, 0)
 
@@ -120,7 +125,9 @@ defmodule Pyre.Worker.Isolation do
   defp numbers(instance, :probation), do: instance.config |> Pool.further() |> Enum.take(1)
   defp numbers(instance, _isolated), do: instance.config |> Pool.further() |> Enum.drop(1)
 
-  defp start(instance, no) do
+  @doc "Starts the worker with that number, which is reserved."
+  @spec start(Instance.t(), pos_integer()) :: :ok
+  def start(instance, no) do
     with pid when is_pid(pid) <- Instance.whereis(instance, :isolated_workers),
          do: DynamicSupervisor.start_child(pid, Worker.child_spec({instance.name, no}))
 
@@ -130,7 +137,8 @@ defmodule Pyre.Worker.Isolation do
     :exit, _gone -> :ok
   end
 
-  defp isolated?(role), do: role not in [:shared, :spare]
+  # The canary, and what it becomes, is Pyre.Generations' to end.
+  defp isolated?(role), do: role not in [:shared, :spare, :canary, :leaving]
 
   @doc "Why there is no worker of that role."
   @spec full(Instance.t()) :: Error.t()
@@ -168,8 +176,9 @@ defmodule Pyre.Worker.Isolation do
     %{state | idle_since: Map.new(idle)}
   end
 
-  # In a process of its own: it takes as long as the interpreter's farewell.
-  defp stop(instance, no) do
+  @doc "Ends a worker. Its number is free again a while later: in a process of its own, it takes as long as the interpreter's farewell."
+  @spec stop(Instance.t(), pos_integer()) :: pid()
+  def stop(instance, no) do
     supervisor = Instance.whereis(instance, :isolated_workers)
     pid = Pool.pid(instance, no)
     Pool.close(instance, no, :draining)

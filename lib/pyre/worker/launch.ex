@@ -3,7 +3,7 @@ defmodule Pyre.Worker.Launch do
 
   # Starts an interpreter: the files that it writes to, its port, and what it is told first.
 
-  alias Pyre.{Error, Instance, Python, Reaper, Wire}
+  alias Pyre.{Error, Generations, Instance, Python, Reaper, Wire}
   alias Pyre.Wire.MsgPack
   alias Pyre.Worker.{Pool, Recorder}
 
@@ -19,12 +19,13 @@ defmodule Pyre.Worker.Launch do
 
   @doc "Starts an interpreter whose port the calling process owns."
   @spec start(Instance.t(), pos_integer(), paths()) ::
-          {:ok, port(), os_pid :: pos_integer() | nil} | {:error, Error.t()}
+          {:ok, port(), os_pid :: pos_integer() | nil, Generations.pinned()} | {:error, Error.t()}
   def start(instance, no, paths) do
     with {:ok, python} <- Python.find(instance.config.python), do: open(instance, no, paths, python)
   end
 
   defp open(instance, no, paths, python) do
+    {generation, pinned} = Generations.for_worker(instance, no)
     Recorder.create!(paths.recorder)
     File.write!(paths.stderr, "")
     File.write!(paths.stacks, "")
@@ -32,20 +33,21 @@ defmodule Pyre.Worker.Launch do
     port = Port.open({:spawn_executable, "/bin/sh"}, options)
     os_pid = with {:os_pid, os_pid} <- Port.info(port, :os_pid), do: os_pid
     if os_pid, do: Reaper.watch(instance, os_pid)
-    Pool.starting(instance, no, os_pid)
-    {:ok, port, os_pid}
+    Pool.starting(instance, no, os_pid, generation)
+    {:ok, port, os_pid, pinned}
   rescue
     error in [ErlangError, ArgumentError, File.Error] ->
       {:error, Error.new(:worker_start, "worker #{no} could not be started: #{Exception.message(error)}")}
   end
 
   @doc "The first envelope."
-  @spec hello(Instance.t(), pos_integer()) :: tuple()
-  def hello(%Instance{config: config, name: name}, no) do
+  @spec hello(Instance.t(), pos_integer(), Generations.pinned()) :: tuple()
+  def hello(%Instance{config: config, name: name}, no, pinned) do
     {:ok, body} =
       MsgPack.encode(%{
         instance: inspect(name),
         agents: config.agents,
+        pinned: for({directory, copy} <- pinned, do: [directory, copy]),
         max_threads: config.max_threads,
         max_activations: config.max_activations,
         stall_warning_ms: config.stall_warning,

@@ -20,10 +20,18 @@ defmodule Pyre.Worker.Pool do
   @activations 10
   @rss 11
   @role 12
-  @columns 12
+  @generation 13
+  @columns 13
 
   @type status :: :starting | :ready | :failed | :draining
-  @type role :: :shared | :spare | :probation | {:dedicated, pos_integer()} | {:tenant, String.t()}
+  @type role ::
+          :shared
+          | :spare
+          | :canary
+          | :leaving
+          | :probation
+          | {:dedicated, pos_integer()}
+          | {:tenant, String.t()}
   @type worker :: {no :: pos_integer(), pid()}
 
   @doc "The numbers and roles of the workers that are there from the start."
@@ -37,14 +45,21 @@ defmodule Pyre.Worker.Pool do
   @spec further(map()) :: Range.t()
   def further(%{workers: count, max_isolated: max}), do: (count + 2)..(count + 2 + max)
 
+  @doc "The number of the worker that tries a new generation of code."
+  @spec canary(map()) :: pos_integer()
+  def canary(config) do
+    _first..last = further(config)
+    last + 1
+  end
+
   @doc "Room for the load of all workers that there may be."
   @spec new_load(map()) :: :counters.counters_ref()
-  def new_load(config), do: config |> further() |> Enum.max() |> :counters.new([])
+  def new_load(config), do: config |> canary() |> :counters.new([])
 
   @doc "Takes a number for a worker. False where it is taken."
   @spec reserve(Instance.t(), pos_integer(), role()) :: boolean()
   def reserve(instance, no, role),
-    do: :ets.insert_new(instance.workers, {no, nil, :starting, nil, 0, nil, 0, nil, 0, 0, 0, role})
+    do: :ets.insert_new(instance.workers, {no, nil, :starting, nil, 0, nil, 0, nil, 0, 0, 0, role, 0})
 
   @doc "A worker says that it is there; keeps what is known of its predecessor."
   @spec enroll(Instance.t(), pos_integer(), pid()) :: role()
@@ -58,15 +73,20 @@ defmodule Pyre.Worker.Pool do
   @spec role(Instance.t(), pos_integer()) :: role()
   def role(instance, no), do: :ets.lookup_element(instance.workers, no, @role)
 
+  @doc "The generation of code that its interpreter runs; 0 before the first one is started."
+  @spec generation(Instance.t(), pos_integer()) :: non_neg_integer()
+  def generation(instance, no), do: :ets.lookup_element(instance.workers, no, @generation)
+
   @doc "Forgets a worker that is needed no more."
   @spec forget(Instance.t(), pos_integer()) :: true
   def forget(instance, no), do: :ets.delete(instance.workers, no)
 
   @doc "A new interpreter is being started."
-  @spec starting(Instance.t(), pos_integer(), non_neg_integer() | nil) :: boolean()
-  def starting(instance, no, os_pid) do
+  @spec starting(Instance.t(), pos_integer(), non_neg_integer() | nil, pos_integer()) :: boolean()
+  def starting(instance, no, os_pid, generation) do
     :ets.update_counter(instance.workers, no, {@incarnation, 1})
-    :ets.update_element(instance.workers, no, [{@status, :starting}, {@os_pid, os_pid}])
+    columns = [{@status, :starting}, {@os_pid, os_pid}, {@generation, generation}]
+    :ets.update_element(instance.workers, no, columns)
   end
 
   @doc "The interpreter is ready: agents that wait are woken. A spare takes the place of a shared worker that is not."
@@ -104,7 +124,7 @@ defmodule Pyre.Worker.Pool do
 
   # Whoever turns the spare's row has it; two workers may be lost in one instant.
   defp replace(instance, no) do
-    spare = Enum.find(all(instance), &(&1.role == :spare and &1.status == :ready))
+    spare = spare(instance)
 
     if spare != nil and turn(instance, spare.worker, :spare, :shared) do
       turn(instance, no, :shared, :spare)
@@ -114,9 +134,22 @@ defmodule Pyre.Worker.Pool do
     end
   end
 
-  defp turn(instance, no, from, to) do
-    pattern = List.to_tuple([:"$1" | for(column <- 2..(@columns - 1), do: :"$#{column}")] ++ [from])
-    body = List.to_tuple([:"$1" | for(column <- 2..(@columns - 1), do: :"$#{column}")] ++ [{:const, to}])
+  # Of older code it is of no use: who leaves a worker for it would go back to what was replaced.
+  defp spare(instance) do
+    current = Instance.generation(instance)
+    Enum.find(all(instance), &(&1.role == :spare and &1.status == :ready and &1.generation == current))
+  end
+
+  @doc "Is there a warm spare of the current generation?"
+  @spec spare?(Instance.t()) :: boolean()
+  def spare?(instance), do: spare(instance) != nil
+
+  @doc "Changes a worker's role; false where it has another by now."
+  @spec turn(Instance.t(), pos_integer(), role(), role()) :: boolean()
+  def turn(instance, no, from, to) do
+    columns = for column <- 1..@columns, do: :"$#{column}"
+    pattern = columns |> List.replace_at(@role - 1, from) |> List.to_tuple()
+    body = columns |> List.replace_at(@role - 1, {:const, to}) |> List.to_tuple()
     :ets.select_replace(instance.workers, [{pattern, [{:==, :"$1", no}], [{body}]}]) == 1
   end
 
@@ -148,9 +181,11 @@ defmodule Pyre.Worker.Pool do
   @spec pick(Instance.t(), role()) :: {:ok, worker()} | :wait | {:failed, Error.t()} | :missing
   def pick(instance, role) do
     rows = for row <- :ets.tab2list(instance.workers), elem(row, @role - 1) == role, do: row
+    current = Instance.generation(instance)
 
     case for row <- rows,
-             elem(row, @status - 1) == :ready and Process.alive?(elem(row, @pid - 1)),
+             elem(row, @status - 1) == :ready and elem(row, @generation - 1) == current and
+               Process.alive?(elem(row, @pid - 1)),
              do: {:counters.get(instance.load, elem(row, 0)), row} do
       [] ->
         none(rows)
@@ -232,7 +267,8 @@ defmodule Pyre.Worker.Pool do
         lag_us: elem(row, @lag - 1),
         activations: elem(row, @activations - 1),
         rss_bytes: elem(row, @rss - 1),
-        role: elem(row, @role - 1)
+        role: elem(row, @role - 1),
+        generation: elem(row, @generation - 1)
       }
     end
   end

@@ -10,6 +10,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pyre._migration import migrate
+
 if TYPE_CHECKING:
     from pyre._handlers import AgentClass
 
@@ -37,22 +39,32 @@ class Activation:
     # before the first commit. CPython's is keyed anew in each interpreter, so nobody can make two states collide.
     __pyre_committed__: int | None
     __pyre_epoch__: int
-    # (committed bytes, start arguments): what the state is made from. None once it is made, unless the class has
-    # interleaving handlers, which need what was committed last.
-    __pyre_origin__: tuple[bytes, bytes] | None
+    # (committed bytes, start arguments, the version of the class that wrote them where it was another, else 0): what
+    # the state is made from. None once it is made, unless the class has interleaving handlers, which need what was
+    # committed last.
+    __pyre_origin__: tuple[bytes, bytes, int] | None
     __pyre_running__: int
     id: str
     state: Any
 
 
-def activate(kind: AgentClass, epoch: int, id: str, committed: bytes, args: bytes) -> Activation:  # noqa: A002
-    """Keep what the BEAM sent; no user code runs."""
+def activate(  # noqa: PLR0913, PLR0917  # what ACTIVATE tells
+    kind: AgentClass,
+    epoch: int,
+    id: str,  # noqa: A002
+    committed: bytes,
+    args: bytes,
+    version: int,
+) -> Activation:
+    """Keep what the BEAM sent; no user code runs. `version` is that of the class that wrote `committed`."""
+    migrates = bool(committed) and version not in {0, kind.version}
     activation: Activation = object.__new__(kind.kind)
     activation.id = id
     activation.state = UNMADE
-    activation.__pyre_committed__ = hash(committed) if committed else None
+    # A state that is to be migrated is one that is not written yet.
+    activation.__pyre_committed__ = hash(committed) if committed and not migrates else None
     activation.__pyre_epoch__ = epoch
-    activation.__pyre_origin__ = (committed, args)
+    activation.__pyre_origin__ = (committed, args, version if migrates else 0)
     activation.__pyre_running__ = 0
     return activation
 
@@ -84,13 +96,15 @@ def commit(activation: Activation, data: bytes) -> None:
     """Take note of what is committed now."""
     activation.__pyre_committed__ = hash(data)
     if activation.__pyre_origin__ is not None:
-        activation.__pyre_origin__ = (data, b"")
+        activation.__pyre_origin__ = (data, b"", 0)
 
 
 def _state(activation: Activation) -> Any:  # noqa: ANN401
-    state = activation.__pyre_class__.state
-    committed, args = activation.__pyre_origin__ or (b"", b"")
-    return state.load(committed) if committed else state.start(args)
+    kind = activation.__pyre_class__
+    committed, args, version = activation.__pyre_origin__ or (b"", b"", 0)
+    if version:
+        return migrate(kind, committed, version)
+    return kind.state.load(committed) if committed else kind.state.start(args)
 
 
 class Activations:

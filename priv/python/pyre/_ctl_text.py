@@ -11,8 +11,12 @@ if TYPE_CHECKING:
 __all__ = [
     "agents",
     "as_json",
+    "event",
     "fields",
+    "generations",
     "health",
+    "history",
+    "inbox",
     "letters",
     "plain",
     "quarantine",
@@ -169,6 +173,51 @@ def letters(found: Value) -> str:
         for letter in found
     ]
     return _table(rows, ["LETTER", "AGENT", "HANDLER", "REASON", "ATTEMPTS", "AT", "ERROR"])
+
+
+def inbox(found: list[Map]) -> str:
+    """Show what people are asked, each on a few lines, with what answers it."""
+    return "\n\n".join(map(_question, found)) or "nobody is asked anything"
+
+
+def _question(asked: Map) -> str:
+    lines = [f"{asked['id']}  {asked['agent']} ({asked['class']})  {asked['question']}"]
+    told = {
+        "options": " | ".join(asked["options"]) if asked["options"] else None,
+        "data": as_json(asked["data"], None) if asked["data"] is not None else None,
+        "for": asked["assignee"],
+        "since": asked["since"],
+        "expires": asked["expires"],
+        "default": asked["default"] if asked["expires"] else None,
+    }
+    if asked["status"] == "decided":
+        told["outcome"] = " ".join(str(asked[key]) for key in ("outcome", "answer") if asked.get(key))
+        told["by"] = asked.get("by")
+    return "\n".join([*lines, *(f"    {key.ljust(8)} {value}" for key, value in told.items() if value)])
+
+
+def generations(found: list[Map]) -> str:
+    """One line a generation of code."""
+    rows = [
+        [each["generation"], each["status"], each["at"], ", ".join(map(str, each["workers"])) or None, each["reason"]]
+        for each in found
+    ]
+    return _table(rows, ["GENERATION", "STATUS", "AT", "WORKERS", "WHY"])
+
+
+def history(found: list[Map]) -> str:
+    """One line an entry."""
+    return "\n".join(map(event, found)) or "nothing has happened yet"
+
+
+def event(entry: Map | None) -> str:
+    """Show when, what, and all else that is known of it."""
+    if entry is None:
+        return ""
+    rest = dict(entry)
+    at, name = rest.pop("at", ""), rest.pop("event")
+    words = [f"{key}={_field(value)}" for key, value in sorted(rest.items()) if value is not None]
+    return " ".join([str(at), name.ljust(10), *words]).strip()
 
 
 def plain(value: Value) -> str:

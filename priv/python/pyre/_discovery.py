@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 from pyre._failure import traceback_text
 from pyre._handlers import AgentClass, compile_agent
+from pyre._pinned import Pins
 from pyre._resources import opens_type
 from pyre.agent import Agent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import ModuleType
 
 __all__ = ["Found", "discover", "find_resources"]
@@ -50,10 +51,15 @@ class Found:
         self.problems.append({"file": str(file), "error": error, "traceback": traceback, "classes": classes})
 
 
-def discover(directories: Iterable[str]) -> Found:
-    """Import all files of the directories, and compile their agent classes."""
+def discover(directories: Iterable[str], pinned: Iterable[Sequence[str]] = ()) -> Found:
+    """Import all files of the directories, and compile their agent classes.
+
+    `pinned` are pairs of a directory and the copy of its source files that is imported in its place.
+    """
     found = Found()
-    modules = list(_modules(directories, found))
+    pins = Pins(pinned)
+    pins.install()
+    modules = list(_modules(directories, found, pins))
     types: dict[Any, str] = {}
     for file, module in modules:
         _add_resources(file, module, found, types)
@@ -73,16 +79,17 @@ def find_resources(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]
 # --- Files ---
 
 
-def _modules(directories: Iterable[str], found: Found) -> Iterator[tuple[pathlib.Path, ModuleType]]:
+def _modules(directories: Iterable[str], found: Found, pins: Pins) -> Iterator[tuple[pathlib.Path, ModuleType]]:
     for directory in directories:
         root = pathlib.Path(directory).absolute()
-        if not root.is_dir():
+        copy = pins.copy_of(root)
+        if not copy.is_dir():
             found.add_problem(root, f"no such directory: {root}", "", [])
             continue
         if str(root) not in sys.path:
             sys.path.append(str(root))
-        for file in sorted(_files(root)):
-            module = _imported(root, file, found)
+        for file in sorted(root / file.relative_to(copy) for file in _files(copy)):
+            module = _imported(root, file, found, pins)
             if module is not None:
                 yield file, module
 
@@ -97,15 +104,15 @@ def _files(root: pathlib.Path) -> Iterator[pathlib.Path]:
             yield entry
 
 
-def _imported(root: pathlib.Path, file: pathlib.Path, found: Found) -> ModuleType | None:
+def _imported(root: pathlib.Path, file: pathlib.Path, found: Found, pins: Pins) -> ModuleType | None:
     try:
-        return _import(root, file)
+        return _import(root, file, pins)
     except BaseException as exc:  # noqa: BLE001  # SystemExit at import hurts no other file
-        found.add_problem(file, _worded(exc), traceback_text(exc), _guessed_classes(file))
+        found.add_problem(file, _worded(exc), traceback_text(exc), _guessed_classes(pins.copy_of(file)))
         return None
 
 
-def _import(root: pathlib.Path, file: pathlib.Path) -> ModuleType:
+def _import(root: pathlib.Path, file: pathlib.Path, pins: Pins) -> ModuleType:
     is_package = file.name == "__init__.py"
     plain = file.parent.name if is_package else file.stem
     if _is_importable_as(plain, file):
@@ -114,7 +121,10 @@ def _import(root: pathlib.Path, file: pathlib.Path) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(
-        name, file, submodule_search_locations=[str(file.parent)] if is_package else None
+        name,
+        file,
+        loader=pins.loader(name, file),
+        submodule_search_locations=[str(file.parent)] if is_package else None,
     )
     if spec is None or spec.loader is None:
         raise ImportError(f"can't import {file}")

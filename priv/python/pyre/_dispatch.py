@@ -126,7 +126,7 @@ class Dispatcher:
     # --- What the BEAM says ---
 
     def _activate(self, envelope: tuple[Any, ...]) -> None:
-        _, handle, epoch, name, id_, state, args, _revision = envelope
+        _, handle, epoch, name, id_, state, args, version = envelope
         kind = self._classes.get(name)
         if kind is None:
             error = errors.UnknownClass(f"no agent class is named {name.decode()!r} in this worker")
@@ -135,7 +135,7 @@ class Dispatcher:
             return
         if self._unusable:
             self._unusable.pop(handle, None)
-        self.activations.put(handle, activate(kind, epoch, id_.decode(), state, args))
+        self.activations.put(handle, activate(kind, epoch, id_.decode(), state, args, version))
 
     def _deliver(self, envelope: tuple[Any, ...]) -> None:
         _, number, handle, epoch, kind, name, args, deadline_ms, extra = envelope

@@ -8,12 +8,14 @@ that the plain async handler pays for none of it.
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyre import errors
 from pyre._convert import Loader, Mismatch, loader
+from pyre._migration import check_version
 from pyre._schema import describe
 from pyre._state import StateKind
 from pyre.agent import Address, Agent, HandlerOptions
@@ -21,6 +23,7 @@ from pyre.context import Context
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
     from pyre._message import Message
 
@@ -94,6 +97,7 @@ class AgentClass:
     timers: list[list[Any]]
     snapshot_kind: type[Agent]
     interleaves: bool
+    version: int
 
     def outline(self) -> dict[str, Any]:
         """Describe it for READY."""
@@ -102,6 +106,7 @@ class AgentClass:
             "name": self.name,
             "module": self.kind.__module__,
             "file": self.file,
+            "version": self.version,
             "doc": inspect.cleandoc(self.kind.__doc__ or ""),
             "autostart": self.autostart,
             "timers": self.timers,
@@ -133,6 +138,7 @@ def compile_agent(kind: type[Agent], file: str, resource_types: Mapping[Any, str
         timers=_timers(kind, handlers),
         snapshot_kind=_snapshot_kind(kind),
         interleaves=any(spec.options.interleave for spec in handlers),
+        version=_version(kind),
     )
     kind.__pyre_class__ = compiled
     return compiled
@@ -143,6 +149,13 @@ def _state_kind(kind: type[Agent]) -> StateKind:
         return StateKind(getattr(kind, "State", None))
     except (NameError, TypeError) as exc:
         raise HandlerError(f"{kind.__name__}.State: {exc}") from exc
+
+
+def _version(kind: type[Agent]) -> int:
+    try:
+        return check_version(kind)
+    except TypeError as exc:
+        raise HandlerError(f"{kind.__name__}: {exc}") from exc
 
 
 def _marked_functions(kind: type[Agent]) -> Iterator[tuple[Callable[..., Any], HandlerOptions]]:
@@ -316,8 +329,8 @@ class _Shape(NamedTuple):
 
 
 def _shape(function: Callable[..., Any], resource_types: Mapping[Any, str], skip: int) -> _Shape:
-    hints = typing.get_type_hints(function, include_extras=True)
     parameters = list(inspect.signature(function).parameters.values())[skip:]
+    hints = _hints(function, {parameters[0].name} & {"ctx"} if parameters else set())
     with_context = bool(parameters) and (parameters[0].name == "ctx" or hints.get(parameters[0].name) is Context)
     params, injected, rest = [], {}, None
     for parameter in parameters[with_context:]:
@@ -331,6 +344,14 @@ def _shape(function: Callable[..., Any], resource_types: Mapping[Any, str], skip
         else:
             params.append(_param(parameter, hint))
     return _Shape(with_context, tuple(params), injected, rest)
+
+
+def _hints(function: Callable[..., Any], known: AbstractSet[str]) -> dict[str, Any]:
+    """Resolve the parameters' hints; what is returned or known may be imported for type checkers alone."""
+    function = inspect.unwrap(function)
+    hints = {name: hint for name, hint in function.__annotations__.items() if name not in {"return", *known}}
+    annotated = types.SimpleNamespace(__annotations__=hints, __globals__=function.__globals__)
+    return typing.get_type_hints(annotated, include_extras=True)
 
 
 def _is_resource(hint: Any, resource_types: Mapping[Any, str]) -> bool:  # noqa: ANN401

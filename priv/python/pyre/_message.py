@@ -60,14 +60,26 @@ class _Answered(Exception):  # noqa: N818  # ends a message early, with its answ
 class _Side:
     """What few messages need, and so is made when the first of it is."""
 
-    __slots__ = ("cancelling", "children", "effects", "outlet", "progress", "steps", "thread_waits")
+    __slots__ = (
+        "cancelling",
+        "children",
+        "effects",
+        "insists",
+        "outlet",
+        "progress",
+        "shields",
+        "steps",
+        "thread_waits",
+    )
 
     def __init__(self) -> None:
         self.cancelling = False
         self.children: set[asyncio.Task[Any]] = set()
         self.effects: list[tuple[Any, ...]] = []
+        self.insists = False
         self.outlet: Outlet | None = None
         self.progress: Reports | None = None
+        self.shields = 0
         self.steps: set[str] = set()
         self.thread_waits: list[concurrent.futures.Future[Any]] = []
 
@@ -225,6 +237,8 @@ class Message:
                 data = write(activation.state)
                 if hash(data) != activation.__pyre_committed__:
                     state = data
+                    if activation.__pyre_committed__ is None:
+                        self._add_version(activation.__pyre_class__.version)
                     commit(activation, data)
         except errors.PyreError as exc:
             self._finish(_wire.STATUS_FAILED, own_body(exc))
@@ -236,6 +250,11 @@ class Message:
                 return
             self._inner = self.task = None
             self.dispatcher.done(self, 0, body, state, NO_EFFECTS)
+
+    def _add_version(self, version: int) -> None:
+        """Tell the version with the first state that this class writes: the BEAM keeps it until it is told another."""
+        if version != 1:
+            self._more().effects.append((_wire.EFFECT_VERSION, version))
 
     def _fail(self, exc: BaseException) -> None:
         if isinstance(exc, _Answered):
@@ -370,14 +389,33 @@ class Message:
     def cancel(self) -> None:
         """Ask the handler to end, and ask again while it doesn't."""
         side = self._more()
-        first = not side.cancelling
         side.cancelling = True
+        if side.shields:
+            return  # raised where the last of them is left
         if side.outlet is not None:
             side.outlet.close()
         if self.task is not None:
             self.task.cancel()
-            if first:
+            if not side.insists:
+                side.insists = True
                 self._cancel_later(1)
+
+    async def enter_shield(self, milliseconds: int) -> None:
+        """Hold cancellations back from now on; raises the one that came first."""
+        await self.request((_wire.VERB_SHIELD, b"", b"", b"", milliseconds), _ignore_answer)
+        self._more().shields += 1
+
+    async def leave_shield(self) -> None:
+        """Hold them back no more: one that has come meanwhile is raised here."""
+        side = self._more()
+        side.shields -= 1
+        if side.shields:
+            return
+        if not self.ended:
+            self.request((_wire.VERB_SHIELD, b"", b"", b"", 0), _ignore_answer)
+        if side.cancelling:
+            self.cancel()
+            await asyncio.sleep(0)
 
     def open_outlet(self) -> Outlet:
         """Begin to send chunks."""
@@ -472,7 +510,9 @@ class Message:
         def committed(_body: bytes) -> None:
             commit(activation, data)
 
-        return self.request((_wire.VERB_COMMIT, b"", b"", data, 0), committed)
+        first = activation.__pyre_committed__ is None
+        version = b"%d" % activation.__pyre_class__.version if first else b""
+        return self.request((_wire.VERB_COMMIT, b"", version, data, 0), committed)
 
     def _must_be_writing(self, wish: str) -> None:
         if self.ended:
@@ -550,3 +590,7 @@ class FunctionRun(Message):
     def handler_name(self) -> str:
         """Its function."""
         return self.path[1]
+
+
+def _ignore_answer(_body: bytes) -> None:
+    """Take note of nothing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import itertools
 import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -26,6 +27,22 @@ if TYPE_CHECKING:
 __all__ = ["Request", "Requests"]
 
 T_co = TypeVar("T_co", covariant=True)
+
+
+# What can be taken back: the BEAM has something done for it that may take long.
+REVOCABLE = {_wire.VERB_CALL, _wire.VERB_TOOL}
+
+
+class _Outcome(asyncio.Future[Any]):
+    """The answer to a request that is taken back when nobody wants it any more."""
+
+    withdraw: Callable[[], None]
+
+    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ANN401  # asyncio's own
+        if not super().cancel(msg):
+            return False
+        self.withdraw()
+        return True
 
 
 class Request(Generic[T_co]):
@@ -72,6 +89,8 @@ class Requests:
         if message.ended:
             raise errors.StaleActivation(f"{message.name} has ended: it can't ask for anything any more")
         if threading.get_ident() == self._thread:
+            if envelope[0] in REVOCABLE:
+                return Request(self._send_revocable(message, envelope, read))
             future = self._loop.create_future()
             self._send(message, envelope, read, future)
             return Request(future)
@@ -139,6 +158,20 @@ class Requests:
         ref = next(self._refs)
         self._waiting[ref] = (outcome, read)
         self._emit((_wire.OP_REQUEST, message.number, ref, *envelope))
+
+    def _send_revocable(
+        self, message: Message, envelope: tuple[Any, ...], read: Callable[[bytes], Any]
+    ) -> asyncio.Future[Any]:
+        ref = next(self._refs)
+        outcome = _Outcome(loop=self._loop)
+        outcome.withdraw = functools.partial(self._give_up, message, ref)
+        self._waiting[ref] = (outcome, read)
+        self._emit((_wire.OP_REQUEST, message.number, ref, *envelope))
+        return outcome
+
+    def _give_up(self, message: Message, ref: int) -> None:
+        if self._waiting.pop(ref, None) is not None:
+            self.withdraw(message, ref)
 
     def _send_for_thread(
         self,

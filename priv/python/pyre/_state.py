@@ -97,6 +97,10 @@ class StateKind:
             raise errors.DecodeError(f"committed state: {exc}") from None
         return self._built(fields, "committed state", errors.DecodeError)
 
+    def build(self, fields: dict[str, Any], what: str) -> Any:  # noqa: ANN401
+        """Make a state of fields that somebody else gives; raises DecodeError for what doesn't fit."""
+        return self._built(fields, what, errors.DecodeError)
+
     def _built(self, fields: dict[str, Any], what: str, error: type[errors.PyreError]) -> Any:  # noqa: ANN401
         if self.state_class is None and not fields:
             return None

@@ -13,6 +13,7 @@ __all__ = [
     "EFFECT_FAILURE",
     "EFFECT_SCHEDULE",
     "EFFECT_TIMER",
+    "EFFECT_VERSION",
     "EXIT_BUG",
     "EXIT_BY_HAND",
     "EXIT_CLOSED",
@@ -68,6 +69,7 @@ __all__ = [
     "VERB_ESCALATE",
     "VERB_GROUP",
     "VERB_MONITOR",
+    "VERB_SHIELD",
     "VERB_SPAWN",
     "VERB_STEP",
     "VERB_STOP",
@@ -138,6 +140,7 @@ VERB_DEMONITOR: Final = 8
 VERB_STEP: Final = 9
 VERB_TIMERS: Final = 10
 VERB_STREAM: Final = 11
+VERB_SHIELD: Final = 14
 VERB_ESCALATE: Final = 19
 VERB_TOOL: Final = 22
 VERB_TOOLS: Final = 23
@@ -148,6 +151,7 @@ EFFECT_CANCEL_TIMER: Final = 2
 EFFECT_SCHEDULE: Final = 3
 EFFECT_ESCALATE: Final = 6
 EFFECT_FAILURE: Final = 7
+EFFECT_VERSION: Final = 9
 
 # how the interpreter ended
 EXIT_CLOSED: Final = 0

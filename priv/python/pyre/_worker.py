@@ -105,7 +105,7 @@ class Worker:
         sys.setswitchinterval(SWITCH_SECONDS)
         if max_bytes := config.get("max_worker_rss_bytes"):
             self._memory.limit(max_bytes)
-        return discover(config.get("agents", []))
+        return discover(config.get("agents", []), config.get("pinned", []))
 
     def _make_dispatcher(self, found: Found, config: Mapping[str, Any]) -> Dispatcher:
         dispatcher = Dispatcher(self._loop, self._link.emit, self._words, found, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
@@ -18,7 +19,7 @@ from pyre.agent import Address, Agent
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
     from pyre._message import Message
     from pyre._progress import Reported
@@ -414,6 +415,20 @@ class Context:
     def tools(self) -> Request[list[Tool]]:
         """Tell the tools that the BEAM offers: of each its name, what it does, and its arguments as JSON Schema."""
         return self._message.request((_wire.VERB_TOOLS, b"", b"", b"", 0), read_tools)
+
+    @contextlib.asynccontextmanager
+    async def shield(self, seconds: float = 5.0) -> AsyncIterator[None]:
+        """Hold the handler's cancellation back while the block runs: `async with ctx.shield(): ...`.
+
+        For what must not be left half done. Whoever cancelled is answered at once, and what the handler does to its
+        state is rolled back all the same: the block is for what it does to others. The cancellation is raised where the
+        block is left. The block has so many seconds, at most 60; after that the interpreter is replaced.
+        """
+        await self._message.enter_shield(_milliseconds(seconds))
+        try:
+            yield
+        finally:
+            await self._message.leave_shield()
 
     def commit(self) -> Request[None]:
         """Commit the state as it is now, in the middle of a long handler."""

@@ -6,6 +6,7 @@ Speaks to the node's control socket (lib/pyre/control.ex). Needs nothing but msg
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import os
 import socket
@@ -117,6 +118,13 @@ def _milliseconds(given: str) -> int:
     return round(float(given) * 1000)
 
 
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 # The arguments of each verb: as argparse takes them.
 Argument = tuple[tuple[str, ...], dict[str, Any]]
 
@@ -129,6 +137,7 @@ ID = _arg("id")
 HANDLER = _arg("handler")
 ARGS = _arg("args", nargs="?", type=_json_map, default={}, metavar="JSON", help="the arguments, a JSON object")
 TIMEOUT = _arg("--timeout", dest="timeout_ms", type=_milliseconds, help="in seconds")
+BY = _arg("--by", default=_user(), help="who decides (the user's login name)")
 # Exactly one of these.
 WHOM = [
     _arg("--agent"),
@@ -184,6 +193,38 @@ VERBS: dict[str, tuple[str, Callable[[Any], str], list[Argument]]] = {
             _arg("--discard", type=_letter, metavar="LETTER", help="throw one, or all, away"),
         ],
     ),
+    "inbox": (
+        "what agents ask people, and nobody has answered yet",
+        text.inbox,
+        [
+            _arg("--agent", help="only this agent's"),
+            _arg("--class", dest="class", help="only of this class"),
+            _arg("--assignee", help="only what is for this person"),
+            _arg("--status", help="open (the default), decided or all"),
+        ],
+    ),
+    "answer": (
+        "answer a question of the inbox",
+        text.plain,
+        [_arg("escalation", type=int), _arg("answer"), BY],
+    ),
+    "dismiss": ("take a question out of the inbox without an answer", text.plain, [_arg("escalation", type=int), BY]),
+    "history": (
+        "what happened to an agent lately",
+        text.history,
+        [ID, _arg("--limit", type=int, help="the last so many entries (50)")],
+    ),
+    "trace": (
+        "the same live, until it is interrupted",
+        text.event,
+        [ID, TIMEOUT, _arg("--limit", type=int, help="so many entries at most (1000)")],
+    ),
+    "reload": (
+        "run what the agents' directories hold now, without losing a call",
+        text.fields,
+        [_arg("--force", action="store_true", help="also where no file has changed")],
+    ),
+    "generations": ("the generations of agents' code", text.generations, []),
     "metrics": ("all figures, in the text format of Prometheus", text.plain, []),
     "drain": ("take nothing new, and wait until nothing runs; there is no way back", text.plain, [TIMEOUT]),
     "stop": ("drain and end the node", text.plain, []),

@@ -112,14 +112,18 @@ def run(  # noqa: PLR0913  # all that an agent can be given
     resources: Mapping[str, Any] | None = None,
     tools: Mapping[str, Callable[..., Any]] | None = None,
     now: dt.datetime | None = None,
+    state: Mapping[str, Any] | None = None,
+    version: int = 1,
 ) -> RunningAgent:
     """Make a context manager that starts an agent on entry, and stops it on exit.
 
     `resources` gives values that stand in for what the `@resource` functions of these names would open, `tools` gives
     functions that stand in for the tools of these names. `now` is the
     aware datetime that it is at the start, for `ctx.at` and `ctx.cron`; from there on only `advance` lets time pass.
+    `state` gives the fields of a state that `version` of the class has committed: what doesn't fit is migrated.
     """
-    return RunningAgent(kind, id, args or {}, peers or {}, resources or {}, now, FakeTools(tools or {}))
+    committed = (_body.pack(dump(dict(state))), version) if state is not None else (b"", 0)
+    return RunningAgent(kind, id, args or {}, peers or {}, resources or {}, now, FakeTools(tools or {}), committed)
 
 
 class RunningAgent:
@@ -134,6 +138,7 @@ class RunningAgent:
         resources: Mapping[str, Any],
         started: dt.datetime | None = None,
         tools: FakeTools | None = None,
+        committed: tuple[bytes, int] = (b"", 0),
     ) -> None:
         """Compile the class; nothing runs yet."""
         self.id = id
@@ -147,7 +152,7 @@ class RunningAgent:
         self._known = {id, *peers}
         self._args = _body.pack(dump(dict(args)))
         self._kind, catalogue = _compiled(kind, resources)
-        self._committed = b""
+        self._committed, self._version = committed
         self._epoch = 0
         self._holds = False
         self._failed = False
@@ -310,7 +315,7 @@ class RunningAgent:
         self._failed = False
         self._epoch += 1
         name, id_ = self._kind.name.encode(), self.id.encode()
-        self._apply(_wire.OP_ACTIVATE, HANDLE, self._epoch, name, id_, self._committed, self._args, 0)
+        self._apply(_wire.OP_ACTIVATE, HANDLE, self._epoch, name, id_, self._committed, self._args, self._version)
         self._holds = True
 
     def _apply(self, *envelope: Any) -> None:  # noqa: ANN401
@@ -455,13 +460,13 @@ class RunningAgent:
             self._failed = status == _wire.STATUS_FAILED
             raise errors.from_body(_body.unpack(body))
         if state:
-            self._committed = state
+            self._committed, self._version = state, self._kind.version
         for effect in effects:
             if effect[0] == _wire.EFFECT_ESCALATE:
                 _, place, then, body, timeout_ms = effect
                 id_ = 0 if message.kind in HOOKS else message.id
                 self._offer(self._people.open(id_, place, then, body, timeout_ms, self.now))
-            else:
+            elif effect[0] != _wire.EFFECT_VERSION:
                 self._take_effect(*effect)
         return _body.unpack(body)
 
@@ -612,8 +617,11 @@ class RunningAgent:
     async def _serve_tools(self, _target: str, _name: str, _body: bytes) -> list[dict[str, Any]]:
         return await self._tools.listed()
 
-    async def _serve_commit(self, _target: str, _name: str, body: bytes) -> None:
-        self._committed = body
+    async def _serve_shield(self, _target: str, _name: str, _body: bytes) -> None:
+        """Nothing cancels a handler but the end of the test."""
+
+    async def _serve_commit(self, _target: str, _version: str, body: bytes) -> None:
+        self._committed, self._version = body, self._kind.version
 
     async def _ask_peer(self, target: str, name: str, body: bytes) -> Any:  # noqa: ANN401
         if target not in self._peers:
@@ -636,6 +644,7 @@ class RunningAgent:
         _wire.VERB_MONITOR: _serve_monitor,
         _wire.VERB_DEMONITOR: _serve_demonitor,
         _wire.VERB_TIMERS: _serve_timers,
+        _wire.VERB_SHIELD: _serve_shield,
         _wire.VERB_TOOL: _serve_tool,
         _wire.VERB_TOOLS: _serve_tools,
     }
