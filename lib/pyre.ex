@@ -32,7 +32,20 @@ defmodule Pyre do
 
   alias Pyre.Agent.{Client, Commits, Quarantine, Restarting, Restarts, Starter, Stopping, Streaming}
 
-  alias Pyre.{Address, Classes, DeadLetters, Drain, Escalations, FanOut, Generations, Group, Health, History}
+  alias Pyre.{
+    Address,
+    Classes,
+    DeadLetters,
+    Drain,
+    Escalations,
+    Events,
+    FanOut,
+    Generations,
+    Group,
+    Health,
+    History
+  }
+
   alias Pyre.{Instance, Mailbox, Monitors, Options, Pause, Request, Telemetry, Timers, Tool, Trace, Worker}
   alias Pyre.Wire.{Body, MsgPack}
   alias Pyre.Worker.Pool
@@ -157,7 +170,7 @@ defmodule Pyre do
         Instance.count(instance, :calls)
 
         Tool.Chain.guard(instance, id, handler, fn ->
-          Client.call(instance, id, :call, handler, body, timeout)
+          Client.call(instance, id, :call, handler, body, timeout, opts[:priority])
         end)
       end
     end)
@@ -184,7 +197,8 @@ defmodule Pyre do
          {:ok, body} <- args |> args!() |> Body.args(),
          :ok <- Starter.ensure(instance, id, opts[:start]) do
       Instance.count(instance, :calls)
-      Request.open(instance, id, handler, body, opts[:timeout] || instance.config.call_timeout)
+      timeout = opts[:timeout] || instance.config.call_timeout
+      Request.open(instance, id, handler, body, timeout, opts[:priority])
     end
   end
 
@@ -198,7 +212,7 @@ defmodule Pyre do
   """
   @doc since: "0.1.0"
   @spec await(Request.t(), timeout()) :: {:ok, term()} | {:error, error()}
-  def await(%Request{} = request, timeout \\ :infinity), do: Request.await(request, timeout)
+  def await(request, timeout \\ :infinity), do: request |> request!() |> Request.await(timeout)
 
   @doc """
   Where a request stands: `:queued`, `:running`, `:retrying` (it waits for its next attempt) or `:done`: answered, one way or another.
@@ -207,7 +221,7 @@ defmodule Pyre do
   """
   @doc since: "0.1.0"
   @spec status(Request.t()) :: :queued | :running | :retrying | :done
-  def status(%Request{} = request), do: Request.status(request)
+  def status(request), do: request |> request!() |> Request.status()
 
   @doc """
   Cancels a request: a queued message is taken out of the mailbox, a running handler is cancelled and its changes are rolled back, and with it
@@ -219,7 +233,15 @@ defmodule Pyre do
   """
   @doc since: "0.1.0"
   @spec cancel(Request.t()) :: :cancelled | :already_done | :not_found
-  def cancel(%Request{instance: instance, message_id: message_id}), do: cancel(instance, message_id)
+  def cancel(request) do
+    %{instance: instance, message_id: message_id} = request!(request)
+    cancel(instance, message_id)
+  end
+
+  defp request!(%Request{} = request), do: request
+
+  defp request!(other),
+    do: raise(ArgumentError, "expected a request, as call_async/5 gives it, got: #{inspect(other, limit: 5)}")
 
   @doc """
   Cancels any message by its id, `{agent, number}`: the number is what `ctx.message_id`, the history and log lines show.
@@ -332,7 +354,7 @@ defmodule Pyre do
     with :ok <- Starter.check_id(id),
          {:ok, body} <- args |> args!() |> Body.args(),
          :ok <- Starter.ensure(instance, id, opts[:start]),
-         {:ok, _key} <- Mailbox.put(instance, id, :cast, handler, body, 0, nil) do
+         {:ok, _key} <- Mailbox.put(instance, id, :cast, handler, body, 0, nil, opts[:priority]) do
       Instance.count(instance, :casts)
     end
   end
@@ -806,6 +828,45 @@ defmodule Pyre do
   def discard_dead_letter(instance, letter), do: instance |> Instance.fetch!() |> DeadLetters.discard(letter)
 
   @doc """
+  Tells all who want it of an event: agents (`@on`, `ctx.subscribe`) and processes (`subscribe/2`), on all nodes.
+
+      :ok = Pyre.publish(MyApp.Pyre, "orders.paid", %{id: 7, cents: 1250})
+
+  A topic is words with dots between them. Nobody is waited for: agents get it as a message into their mailboxes, and miss it where those
+  are full (counted as `events_dropped`). The events of one publisher arrive in its order. `{:error, error}` for a topic that is none, or
+  an event that MessagePack can't carry.
+  """
+  @doc since: "0.1.0"
+  @spec publish(instance(), String.t(), term()) :: :ok | {:error, error()}
+  def publish(instance, topic, event) do
+    instance = Instance.fetch!(instance)
+    Instance.count(instance, :events)
+    with {:ok, body} <- MsgPack.encode(event), do: Events.publish(instance, topic, body)
+  end
+
+  @doc """
+  Has the calling process get events: `{:pyre_event, instance, topic, event}`.
+
+      :ok = Pyre.subscribe(MyApp.Pyre, "orders.*")
+
+  In a pattern `*` stands for one word, and `**`, at its end, for any further ones. `"pyre.progress.**"` are the reports of `ctx.progress`. A
+  process with 10,000 messages waiting misses events; before the next that it gets, it is told `{:pyre_events_dropped, instance, count}`. It
+  ends with the process, or with `unsubscribe/2`.
+  """
+  @doc since: "0.1.0"
+  @spec subscribe(instance(), String.t()) :: :ok | {:error, error()}
+  def subscribe(instance, pattern), do: instance |> Instance.fetch!() |> Events.subscribe(pattern)
+
+  @doc """
+  Has the calling process get no more events of a pattern.
+
+      :ok = Pyre.unsubscribe(MyApp.Pyre, "orders.*")
+  """
+  @doc since: "0.1.0"
+  @spec unsubscribe(instance(), String.t()) :: :ok | {:error, error()}
+  def unsubscribe(instance, pattern), do: instance |> Instance.fetch!() |> Events.unsubscribe(pattern)
+
+  @doc """
   What happened to an agent lately, the newest last: maps with `at`, `event`, and what else there is to tell.
 
       {:ok, [%{event: :message, handler: "add", outcome: :ok, duration_us: 180}]} = Pyre.history(MyApp.Pyre, "visits")
@@ -971,6 +1032,7 @@ defmodule Pyre do
          restart: restart,
          group: Group.Table.parent(instance, {:agent, id}),
          timers: Timers.count(instance, agent.handle),
+         subscriptions: Events.Subscriptions.of(instance, agent.handle),
          escalations: Escalations.Table.count(instance, agent.handle),
          quarantine: Quarantine.fetch(instance, agent.handle),
          progress: History.last_progress(instance, agent.handle),

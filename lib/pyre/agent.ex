@@ -41,6 +41,7 @@ defmodule Pyre.Agent do
 
   alias Pyre.{Address, Classes, Error, History, Instance, Mailbox, Pause, Telemetry, Timers, Worker}
   alias Pyre.Escalations.Table
+  alias Pyre.Events.Subscriptions
   alias Pyre.Group.Member
   alias Pyre.Wire.Body
   alias Pyre.Worker.Pool
@@ -67,6 +68,7 @@ defmodule Pyre.Agent do
     active?: false,
     interleaves?: false,
     mail?: false,
+    turn: 0,
     beside: [],
     requests: %{}
   ]
@@ -125,7 +127,11 @@ defmodule Pyre.Agent do
   # The first incarnation has nothing to recover. A predecessor that left the status "running" was killed: that is a crash
   # like any other, only that nobody has written it down.
   defp begin(state, %{status: :parked}), do: %{state | phase: :parked} |> acknowledge() |> settle()
-  defp begin(state, %{incarnation: 1}), do: state |> acknowledge() |> start() |> settle()
+  # Whoever has started it may publish at once.
+  defp begin(state, %{incarnation: 1}) do
+    Subscriptions.declare(state.instance, {state.id, state.handle}, state.class)
+    state |> acknowledge() |> start() |> settle()
+  end
 
   # It was killed while it stopped, and whoever asked for that still waits.
   defp begin(state, %{status: :stopping}), do: state |> acknowledge() |> stop_again() |> settle()
@@ -256,6 +262,7 @@ defmodule Pyre.Agent do
   defp started(state) do
     Address.put_status(state.instance, state.id, :running)
     Timers.declare(state.instance, {state.id, state.handle}, state.class)
+    Subscriptions.declare(state.instance, {state.id, state.handle}, state.class)
     interleaves? = Classes.interleaves?(state.instance, state.class)
     next(%{state | phase: :idle, running: nil, mail?: true, interleaves?: interleaves?})
   end
@@ -449,7 +456,9 @@ defmodule Pyre.Agent do
 
   defp next(%{stop: stop} = state) when stop != nil, do: end_politely(state)
   defp next(%{mail?: false} = state), do: state
-  defp next(state), do: state.instance |> Mailbox.next(state.handle) |> run_if_any(state)
+
+  defp next(%{turn: turn} = state),
+    do: state.instance |> Mailbox.next(state.handle, turn) |> run_if_any(%{state | turn: turn + 1})
 
   defp run_if_any(nil, state), do: %{state | mail?: false}
   defp run_if_any(:held, state), do: %{state | phase: :holding, mail?: true}
@@ -809,7 +818,10 @@ defmodule Pyre.Agent do
     deferred(message, Placement.leave(state))
   end
 
-  defp deferred(_message, state), do: next(Watch.forget(%{state | phase: :idle, running: nil, mail?: true}))
+  defp deferred(message, state) do
+    Streams.leave(message)
+    next(Watch.forget(%{state | phase: :idle, running: nil, mail?: true}))
+  end
 
   defp delete_row(%{kind: hook}, _state) when hook in [:on_start, :on_stop], do: :ok
 
@@ -822,6 +834,13 @@ defmodule Pyre.Agent do
        when is_binary(key) and is_integer(delay_ms) and delay_ms > 0 and is_binary(handler) and
               is_binary(args),
        do: Timers.set(state.instance, {state.id, state.handle}, key, delay_ms, handler, args)
+
+  defp take_effect({Wire.effect_subscribe(), pattern, handler}, state)
+       when is_binary(pattern) and is_binary(handler),
+       do: Subscriptions.add(state.instance, {state.id, state.handle}, state.class, {pattern, handler})
+
+  defp take_effect({Wire.effect_unsubscribe(), pattern}, state) when is_binary(pattern),
+    do: Subscriptions.cancel(state.instance, {state.id, state.handle}, state.class, pattern)
 
   # Committed with the state.
   defp take_effect({Wire.effect_version(), version}, _state) when is_integer(version), do: :ok
@@ -853,8 +872,10 @@ defmodule Pyre.Agent do
 
   ## The loss of a worker
 
-  defp worker_down(key, begun?, error, charge, %{running: %{key: key} = message} = state),
-    do: state |> Requests.close(key) |> Placement.leave() |> charged(charge, message, begun?, error)
+  defp worker_down(key, begun?, error, charge, %{running: %{key: key} = message} = state) do
+    Streams.leave(message)
+    state |> Requests.close(key) |> Placement.leave() |> charged(charge, message, begun?, error)
+  end
 
   defp worker_down(key, begun?, error, charge, state) do
     {mine, beside} = Enum.split_with(state.beside, &(&1.key == key))

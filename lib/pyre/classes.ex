@@ -48,7 +48,13 @@ defmodule Pyre.Classes do
 
     interleaves? = Enum.any?(rows, fn {_key, interleave, _idempotent} -> interleave == true end)
     hooks = {{name, :hooks}, class["on_start"] == true, class["on_stop"] == true, interleaves?}
-    :ets.insert(instance.classes, [{name, class}, hooks, {{name, :timers}, declared(class)} | rows])
+
+    :ets.insert(instance.classes, [
+      {name, class},
+      hooks,
+      {{name, :timers}, declared(class)},
+      {{name, :subscriptions}, wanted(class)} | rows
+    ])
   end
 
   defp declared(class) do
@@ -56,6 +62,9 @@ defmodule Pyre.Classes do
         {:ok, schedule} <- [Schedule.parse(wire)],
         do: {key, handler, schedule}
   end
+
+  defp wanted(class),
+    do: for([pattern, handler] <- Map.get(class, "subscriptions", []), do: {pattern, handler})
 
   @doc "Has any worker told its classes yet?"
   @spec known?(Instance.t()) :: boolean()
@@ -150,6 +159,24 @@ defmodule Pyre.Classes do
     case :ets.lookup(instance.classes, {class, handler}) do
       [row] -> elem(row, position) == true
       [] -> false
+    end
+  end
+
+  @doc "Does a handler take an argument of that name? Gives a function that tells; of an unknown handler it says yes."
+  @spec takes(Instance.t(), String.t(), String.t()) :: (String.t() -> boolean())
+  def takes(instance, class, handler) do
+    with {:ok, %{"handlers" => %{^handler => %{"params" => params, "open" => false}}}} <-
+           fetch(instance, class),
+         do: &is_map_key(params, &1),
+         else: (_any_or_unknown -> fn _name -> true end)
+  end
+
+  @doc "The events that the class wants: pattern, handler."
+  @spec subscriptions(Instance.t(), String.t()) :: [{String.t(), String.t()}]
+  def subscriptions(instance, class) do
+    case :ets.lookup(instance.classes, {class, :subscriptions}) do
+      [{_key, subscriptions}] -> subscriptions
+      [] -> []
     end
   end
 

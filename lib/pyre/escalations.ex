@@ -235,17 +235,11 @@ defmodule Pyre.Escalations do
     ]
 
     values = for {name, value} <- named, do: {name, encode(value)}
-    taken = Enum.filter([{"data", escalation.data} | values], taken(instance, escalation))
+    takes? = Classes.takes(instance, escalation.class, escalation.then)
+    taken = Enum.filter([{"data", escalation.data} | values], fn {name, _value} -> takes?.(name) end)
     pairs = for {name, value} <- taken, do: [encode(name), value]
     # A map of at most 15 pairs.
     IO.iodata_to_binary([<<8::4, length(taken)::4>> | pairs])
-  end
-
-  defp taken(instance, %{class: class, then: then}) do
-    with {:ok, %{"handlers" => %{^then => %{"params" => params, "open" => false}}}} <-
-           Classes.fetch(instance, class),
-         do: fn {name, _value} -> is_map_key(params, name) end,
-         else: (_any_or_unknown -> fn _pair -> true end)
   end
 
   defp encode(value) do

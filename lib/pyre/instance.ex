@@ -32,6 +32,7 @@ defmodule Pyre.Instance do
     :traces,
     :escalations,
     :generations,
+    :subscriptions,
     :tools,
     :tool_runs,
     :counters,
@@ -64,6 +65,7 @@ defmodule Pyre.Instance do
           traces: :ets.tid(),
           escalations: :ets.tid(),
           generations: :ets.tid(),
+          subscriptions: :ets.tid(),
           tools: :ets.tid(),
           tool_runs: :ets.tid(),
           counters: :counters.counters_ref(),
@@ -94,6 +96,8 @@ defmodule Pyre.Instance do
     :dead_letters_dropped,
     :tool_runs,
     :tool_failures,
+    :events,
+    :events_dropped,
     :log_lines_dropped
   ]
   @indices @counters |> Enum.with_index(1) |> Map.new()
@@ -101,7 +105,8 @@ defmodule Pyre.Instance do
   # The atomics: 1 the last handle given out, 2 set when the intake is closed, 3 the last number for timers and waits,
   # 4 the bytes of all dead letters,
   # 5 how many pauses there are, 6 how many results of steps there are,
-  # 7 how many follow an agent, 8 how many rows tell of escalations what message they belong to, 11 the generation of code.
+  # 7 how many follow an agent, 8 how many rows tell of escalations what message they belong to, 9 how many subscriptions there are, 10 set when a message had a
+  # priority, 11 the generation of code.
   @handle 1
   @draining 2
   @unique 3
@@ -110,8 +115,10 @@ defmodule Pyre.Instance do
   @steps 6
   @traces 7
   @escalating 8
+  @subscriptions 9
+  @priorities 10
   @generation 11
-  @carried [@handle, @unique, @letter_bytes, @pauses, @steps, @escalating]
+  @carried [@handle, @unique, @letter_bytes, @pauses, @steps, @escalating, @priorities]
 
   @doc "The validated options of an instance, as a map."
   @spec config(keyword()) :: map()
@@ -218,6 +225,22 @@ defmodule Pyre.Instance do
   @doc "How many of these there are."
   @spec escalating(t()) :: integer()
   def escalating(%__MODULE__{flags: flags}), do: :atomics.get(flags, @escalating)
+
+  @doc "Takes note that messages have priorities."
+  @spec use_priorities(t()) :: :ok
+  def use_priorities(%__MODULE__{flags: flags}), do: :atomics.put(flags, @priorities, 1)
+
+  @doc "Has any message had a priority?"
+  @spec priorities?(t()) :: boolean()
+  def priorities?(%__MODULE__{flags: flags}), do: :atomics.get(flags, @priorities) == 1
+
+  @doc "Counts the subscriptions."
+  @spec add_subscriptions(t(), integer()) :: :ok
+  def add_subscriptions(%__MODULE__{flags: flags}, by), do: :atomics.add(flags, @subscriptions, by)
+
+  @doc "How many subscriptions there are."
+  @spec subscriptions(t()) :: integer()
+  def subscriptions(%__MODULE__{flags: flags}), do: :atomics.get(flags, @subscriptions)
 
   @doc "The generation of code that interpreters are to run."
   @spec generation(t()) :: non_neg_integer()

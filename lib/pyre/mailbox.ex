@@ -13,9 +13,13 @@ defmodule Pyre.Mailbox do
   alias Pyre.Agent.{Retries, Steps}
   alias Pyre.Escalations
 
-  # Lanes: control messages overtake.
+  # Lanes: control messages overtake all others, and each lane those behind it.
   @control 0
+  @high 1
   @normal 2
+  @low 3
+  # So many messages are taken by their lanes, then the oldest of all is.
+  @fair_turn 8
 
   @claim 2
   @attempt 8
@@ -33,9 +37,11 @@ defmodule Pyre.Mailbox do
           | :timer
           | :on_down
           | :decision
+          | :event
           | :stop
           | :put_state
           | :ping
+  @type priority :: :high | :normal | :low
   @type reply_to :: {:caller, reference(), reference(), pid()} | {:agent, pid(), term()} | nil
   @type t :: %{
           key: key(),
@@ -48,16 +54,25 @@ defmodule Pyre.Mailbox do
         }
 
   @doc "Puts a message into the mailbox of an agent and wakes its process."
-  @spec put(Instance.t(), Address.id(), kind(), binary(), term(), non_neg_integer(), reply_to()) ::
+  @spec put(Instance.t(), Address.id(), kind(), binary(), term(), non_neg_integer(), reply_to(), priority()) ::
           {:ok, key()} | {:error, Error.t()}
-  def put(instance, id, kind, handler, args, deadline, reply_to) do
+  def put(instance, id, kind, handler, args, deadline, reply_to, priority \\ :normal) do
     with {:ok, handle, seq} <- enter(instance, id, kind, size(args)),
          do:
            insert(
              instance,
              id,
-             {{handle, lane(kind), seq}, 0, id, kind, handler, args, deadline, 1, reply_to}
+             {{handle, lane(instance, kind, priority), seq}, 0, id, kind, handler, args, deadline, 1,
+              reply_to}
            )
+  end
+
+  # Who has never heard of priorities doesn't pay for them.
+  defp lane(_instance, kind, :normal), do: lane(kind)
+
+  defp lane(instance, _kind, priority) do
+    Instance.use_priorities(instance)
+    if priority == :high, do: @high, else: @low
   end
 
   @doc "Takes a place in the mailbox of an agent for a message that nobody waits for."
@@ -197,9 +212,39 @@ defmodule Pyre.Mailbox do
     end
   end
 
-  @doc "The oldest message that nobody has claimed; `:held` where one that waits for its next attempt keeps its place."
-  @spec next(Instance.t(), pos_integer()) :: t() | :held | nil
-  def next(instance, handle), do: next_after(instance, handle, {handle, -1, 0})
+  @doc """
+  The message that is to run next, which nobody has claimed: by lane, and in a lane the oldest; `:held` where one that waits for
+  its next attempt keeps its place. `turn` counts the messages that an agent takes: each so many it is the oldest of all, or what has a
+  low priority would never run where enough of the others comes.
+  """
+  @spec next(Instance.t(), pos_integer(), non_neg_integer()) :: t() | :held | nil
+  def next(instance, handle, turn \\ 0) do
+    with true <- rem(turn, @fair_turn) == @fair_turn - 1 and Instance.priorities?(instance),
+         %{} = message <- oldest(instance, handle) do
+      message
+    else
+      _by_lane -> next_after(instance, handle, {handle, -1, 0})
+    end
+  end
+
+  # Not where somebody wants something of the agent itself.
+  defp oldest(instance, handle) do
+    case next_after(instance, handle, {handle, -1, 0}) do
+      %{key: {_handle, @control, _seq}} ->
+        nil
+
+      _any ->
+        heads = for lane <- [@high, @normal, @low], do: next_in(instance, handle, lane)
+        heads |> Enum.filter(&is_map/1) |> Enum.min_by(&elem(&1.key, 2), fn -> nil end)
+    end
+  end
+
+  defp next_in(instance, handle, lane) do
+    case next_after(instance, handle, {handle, lane, 0}) do
+      %{key: {_handle, ^lane, _seq}} = message -> message
+      _another_lane_or_none -> nil
+    end
+  end
 
   defp next_after(instance, handle, key) do
     with {^handle, _lane, _seq} = found <- :ets.next(instance.mailbox, key),

@@ -141,8 +141,12 @@ defmodule Pyre.Options do
 
   @restart [timeout: {:timeout, 5_000, "how long to wait for what runs, and for `on_start`, in ms"}]
 
+  @priority {{:in, [:high, :normal, :low]}, :normal,
+             "which of an agent's messages run first; one that waits longest has its turn too"}
+
   @call [
     timeout: {:timeout, nil, "how long to wait, in ms; the instance's `:call_timeout` by default"},
+    priority: @priority,
     start: {:start, nil, "`{class, opts}`: starts the agent first where it is missing"}
   ]
 
@@ -160,7 +164,10 @@ defmodule Pyre.Options do
     start: {:start, nil, "`{class, opts}`: starts the agent first where it is missing"}
   ]
 
-  @cast [start: {:start, nil, "`{class, opts}`: starts the agent first where it is missing"}]
+  @cast [
+    priority: @priority,
+    start: {:start, nil, "`{class, opts}`: starts the agent first where it is missing"}
+  ]
 
   @stop [
     keep: {:boolean, false, "keep the committed state, for an agent started again under this id"},

@@ -35,13 +35,14 @@ defmodule Pyre.Request do
   @verdict_ms 5_000
 
   @doc false
-  @spec open(Instance.t(), Pyre.id(), binary(), binary(), timeout()) :: {:ok, t()} | {:error, Error.t()}
-  def open(instance, id, handler, body, timeout) do
+  @spec open(Instance.t(), Pyre.id(), binary(), binary(), timeout(), Mailbox.priority()) ::
+          {:ok, t()} | {:error, Error.t()}
+  def open(instance, id, handler, body, timeout, priority \\ :normal) do
     ref = make_ref()
     alias = :erlang.alias([:reply])
     deadline = Client.deadline(timeout)
 
-    case Mailbox.put(instance, id, :call, handler, body, deadline, {:caller, ref, alias, self()}) do
+    case Mailbox.put(instance, id, :call, handler, body, deadline, {:caller, ref, alias, self()}, priority) do
       {:ok, {_handle, _lane, number} = key} ->
         {:ok,
          %__MODULE__{

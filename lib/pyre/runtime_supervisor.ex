@@ -15,6 +15,7 @@ defmodule Pyre.RuntimeSupervisor do
       {Pyre.Timers, name},
       {Pyre.Monitors, name},
       {Pyre.Escalations, name},
+      {Pyre.Events.Supervisor, name},
       {Pyre.Tool.Supervisor, name},
       {Pyre.Generations, name},
       {Pyre.Worker.Supervisor, config},

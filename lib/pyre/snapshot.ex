@@ -17,6 +17,7 @@ defmodule Pyre.Snapshot do
 
   alias Pyre.Agent.{Commits, Quarantine, Restarts}
   alias Pyre.Escalations.Table, as: Escalations
+  alias Pyre.Events.Subscriptions
   alias Pyre.{Address, Error, Group, Instance, Mailbox, Monitors, Timers}
 
   @magic "PYRESNAP"
@@ -42,7 +43,8 @@ defmodule Pyre.Snapshot do
       paused: nil,
       steps: nil,
       history: nil,
-      escalations: Escalations
+      escalations: Escalations,
+      subscriptions: Subscriptions
     ]
   end
 
@@ -185,6 +187,7 @@ defmodule Pyre.Snapshot do
     rows = for row <- rows, do: owner |> shift(row, state.shift) |> revive(name, state.gone)
     :ets.insert(Map.fetch!(instance, name), rows)
     if name == :mailbox, do: Mailbox.count_in(instance, rows)
+    if name == :subscriptions, do: Subscriptions.count_in(instance, rows)
     %{state | count: state.count + length(rows)}
   end
 

@@ -3,7 +3,7 @@ defmodule Pyre.State do
 
   # Owns the tables of an instance and does nothing else, so that it has no reason to die: addresses, mailboxes,
   # committed states, restart budgets, groups, timers, dead letters, monitors, pauses, quarantine, steps, histories,
-  # escalations, tools, generations. Every other process of
+  # escalations, tools, generations, subscriptions. Every other process of
   # the tree can be lost and rebuilds itself from here. It is the first child and the last to stop.
 
   use GenServer
@@ -98,6 +98,7 @@ defmodule Pyre.State do
       traces: table(:pyre_traces, :bag),
       escalations: table(:pyre_escalations, :ordered_set),
       generations: table(:pyre_generations, :set),
+      subscriptions: table(:pyre_subscriptions, :ordered_set),
       tools: table(:pyre_tools, :set),
       tool_runs: table(:pyre_tool_runs, :set),
       counters: Instance.new_counters(),

@@ -2,7 +2,7 @@ defmodule Pyre.House.TreeTest do
   # The drawing in ARCHITECTURE.md is the tree that really runs.
   use ExUnit.Case, async: true
 
-  @drawing ~r/^(?<lead>[│├└─ ]*)(?<name>Pyre[.\w]*)(?<many> × N)?/u
+  @drawing ~r/^(?<lead>[│├└─ ]*)(?<name>(?:Pyre|:pg)[.\w]*)(?<many> × N)?/u
 
   test "ARCHITECTURE.md draws the supervision tree that runs" do
     {:ok, supervisor} = start_supervised({Pyre, name: __MODULE__, workers: 2, agents: "test/fixtures/agents"})

@@ -229,4 +229,32 @@ defmodule Pyre.Integration.CallsTest do
       assert Exception.message(error) =~ "read-only"
     end
   end
+
+  describe "priorities:" do
+    setup do
+      {:ok, pyre: start_pyre!()}
+    end
+
+    test "high ones run first, low ones last, from Elixir and from Python", %{pyre: pyre} do
+      folder = workspace()
+      id = start_agent!(pyre, "Listener", id: "prioritised")
+      deaf = start_agent!(pyre, "Deaf", id: "deaf")
+      busy = Task.async(fn -> Pyre.call(pyre, id, :stand, %{folder: folder}) end)
+      await_gate(folder, "busy")
+
+      for {topic, opts} <- [low: [priority: :low], one: [], high: [priority: :high], two: []],
+          do: :ok = Pyre.cast(pyre, id, :also, %{topic: topic}, opts)
+
+      {:ok, nil} = Pyre.call(pyre, deaf, :hasten, %{to: id})
+      open_gate(folder, "busy")
+      Task.await(busy)
+      eventually(fn -> match?({:ok, %{mailbox: 0}}, Pyre.info(pyre, id)) end)
+      {:ok, %{"heard" => heard}, _revision} = Pyre.state(pyre, id)
+      assert Enum.map(heard, &List.last/1) == ~w(high from-python one two low)
+    end
+
+    test "another word is refused", %{pyre: pyre} do
+      assert_raise ArgumentError, ~r/priority/, fn -> Pyre.cast(pyre, "x", :add, %{}, priority: :urgent) end
+    end
+  end
 end

@@ -119,6 +119,9 @@ defmodule Pyre.Integration.RequestsTest do
       assert :not_found = Pyre.cancel(pyre, {"nobody", 1})
       assert :not_found = Pyre.cancel(pyre, {"a", 1_000})
       assert_raise ArgumentError, ~r/expected a message's id/, fn -> Pyre.cancel(pyre, 7) end
+
+      for function <- [&Pyre.cancel/1, &Pyre.status/1, &Pyre.await/1],
+          do: assert_raise(ArgumentError, ~r/expected a request/, fn -> function.(:none) end)
     end
 
     test "and the commit: whichever is first has won, and both sides agree", %{pyre: pyre} do

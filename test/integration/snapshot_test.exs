@@ -105,6 +105,18 @@ defmodule Pyre.Integration.SnapshotTest do
     assert {:ok, %{escalations: 0}} = Pyre.info(two, "c")
   end
 
+  test "what agents listen to they still hear", %{path: path} do
+    one = start_pyre!(snapshot: path)
+    {:ok, "d"} = Pyre.start_agent(one, "Deaf", id: "d")
+    {:ok, nil} = Pyre.call(one, "d", :listen, %{pattern: "a.*"})
+    :ok = Pyre.subscribe(one, "a.*")
+    stop(one)
+    two = start_pyre!(snapshot: path)
+    :ok = Pyre.publish(two, "a.b", 1)
+    eventually(fn -> match?({:ok, %{"heard" => [["a.b"]]}, _revision}, Pyre.state(two, "d")) end)
+    refute_received {:pyre_event, _pyre, _topic, _event}
+  end
+
   test "parked and terminated agents stay so", %{path: path} do
     one = start_pyre!(snapshot: path)
     {:ok, "p"} = Pyre.start_agent(one, "Journal", id: "p")

@@ -15,9 +15,11 @@ defmodule Pyre.OptionsTest do
   end
 
   test "an option that resembles none gets the list" do
-    assert_raise ArgumentError, ~r/^unknown option :colour, the options are: :timeout, :start$/, fn ->
-      Options.validate!(:call, colour: 2)
-    end
+    assert_raise ArgumentError,
+                 ~r/^unknown option :colour, the options are: :timeout, :priority, :start$/,
+                 fn ->
+                   Options.validate!(:call, colour: 2)
+                 end
   end
 
   for {schema, opts, message} <- [

@@ -15,15 +15,15 @@ defmodule Pyre.Agent.Client do
   @look_ms 1_000
 
   @doc "Sends a message and waits for its answer."
-  @spec call(Instance.t(), String.t(), Mailbox.kind(), binary(), term(), timeout()) ::
+  @spec call(Instance.t(), String.t(), Mailbox.kind(), binary(), term(), timeout(), Mailbox.priority()) ::
           {:ok, term()} | {:error, Pyre.error()}
-  def call(instance, id, kind, handler, args, timeout) do
+  def call(instance, id, kind, handler, args, timeout, priority \\ :normal) do
     # The compiler sees that no message with this reference can be older, and skips what waits in the mailbox.
     ref = make_ref()
     alias = :erlang.alias([:reply])
     deadline = deadline(timeout)
 
-    case Mailbox.put(instance, id, kind, handler, args, deadline, {:caller, ref, alias, self()}) do
+    case Mailbox.put(instance, id, kind, handler, args, deadline, {:caller, ref, alias, self()}, priority) do
       {:ok, key} ->
         receive do
           {^ref, status, body} -> status |> Body.to_result(own(body))

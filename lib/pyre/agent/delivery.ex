@@ -49,6 +49,7 @@ defmodule Pyre.Agent.Delivery do
   defp kind(:cast), do: Wire.kind_cast()
   defp kind(:timer), do: Wire.kind_timer()
   defp kind(:decision), do: Wire.kind_cast()
+  defp kind(:event), do: Wire.kind_cast()
   defp kind(:on_start), do: Wire.kind_on_start()
   defp kind(:on_stop), do: Wire.kind_on_stop()
   defp kind(:on_down), do: Wire.kind_on_down()

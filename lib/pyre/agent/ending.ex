@@ -7,6 +7,7 @@ defmodule Pyre.Agent.Ending do
   require Logger
 
   alias Pyre.Agent.{Commits, Quarantine, Restarts, Waits}
+  alias Pyre.Events.Subscriptions
   alias Pyre.Group.Member
   alias Pyre.{Address, Classes, DeadLetters, Error, Escalations, History, Instance, Mailbox}
   alias Pyre.{Monitors, PythonError}
@@ -73,6 +74,7 @@ defmodule Pyre.Agent.Ending do
     end
 
     Timers.delete(instance, handle)
+    Subscriptions.delete(instance, handle)
     Commits.delete(instance, handle)
   end
 
@@ -320,6 +322,7 @@ defmodule Pyre.Agent.Ending do
     give_up_rest(instance, id, handle)
     if keep == :keep, do: Commits.keep(instance, handle, id)
     Timers.delete(instance, handle)
+    Subscriptions.delete(instance, handle)
     Escalations.Table.close_all(instance, handle)
     Monitors.forget(instance, handle)
     Member.forget(instance, id)

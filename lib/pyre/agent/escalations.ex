@@ -168,7 +168,7 @@ defmodule Pyre.Agent.Escalations do
   @doc "A message used its attempts up, and a person is to decide: its caller is told at once, and it waits in its row."
   @spec failed(Pyre.Agent.t(), map(), binary()) :: boolean()
   def failed(%{instance: instance, stop: nil} = state, %{kind: kind, key: key} = message, body)
-      when kind in [:call, :cast, :timer, :decision] do
+      when kind in [:call, :cast, :timer, :decision, :event] do
     if Instance.closed?(instance) do
       false
     else

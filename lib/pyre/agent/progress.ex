@@ -5,7 +5,8 @@ defmodule Pyre.Agent.Progress do
   # most, and the last one before the message's answer. Runs in the agent's process, so that what an abandoned thread
   # reports is told apart from what runs now.
 
-  alias Pyre.{History, Telemetry}
+  alias Pyre.{Events, History, Telemetry}
+  alias Pyre.Wire.MsgPack
 
   # Parts of the whole on the wire, which has no floats.
   @whole 1_000_000
@@ -49,10 +50,20 @@ defmodule Pyre.Agent.Progress do
   @doc "Tells the world of a report. Those who follow the agent by `Pyre.trace/3` have it from its history."
   @spec announce(Pyre.Agent.t(), map()) :: :ok
   def announce(%{instance: instance, id: id, class: class}, fields) do
+    _told = Events.wanted?(instance) && publish(instance, id, Map.put(fields, :agent, id))
+
     Telemetry.event(
       [:agent, :progress],
       %{count: 1},
       Map.merge(fields, %{name: instance.name, id: id, class: class})
     )
+  end
+
+  # An id may be no word of a topic; who wants to know of one agent finds it in the event.
+  defp publish(instance, id, fields) do
+    {:ok, body} = MsgPack.encode(fields)
+
+    with {:error, _no_word} <- Events.publish(instance, "pyre.progress." <> id, body),
+         do: Events.publish(instance, "pyre.progress", body)
   end
 end

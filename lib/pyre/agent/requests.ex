@@ -7,7 +7,7 @@ defmodule Pyre.Agent.Requests do
   require Pyre.Wire, as: Wire
 
   alias Pyre.Agent.{Commits, Escalations, Retries, Spawning, Starter, Steps, Stopping, Tools, Waits}
-  alias Pyre.{Classes, Error, Group, Instance, Mailbox, Monitors, Timers, Worker}
+  alias Pyre.{Classes, Error, Events, Group, Instance, Mailbox, Monitors, Timers, Worker}
   alias Pyre.Tool.Runs
   alias Pyre.Wire.{Body, MsgPack}
 
@@ -18,22 +18,31 @@ defmodule Pyre.Agent.Requests do
 
   @doc "Carries a request out, or begins to."
   @spec make(Pyre.Agent.t(), Mailbox.key(), origin(), tuple()) :: Pyre.Agent.t()
+  # The upper bits of a verb are a priority, which calls and casts may have.
+  def make(state, key, origin, {verb, target, name, body, timeout_ms}) when verb >= Wire.priority_high() do
+    priority = if verb >= Wire.priority_low(), do: :low, else: :high
+
+    case rem(verb, Wire.priority_high()) do
+      Wire.verb_call() ->
+        call(state, key, origin, {target, name, body, priority}, deadline(state, key, timeout_ms))
+
+      Wire.verb_cast() ->
+        cast(state, origin, {target, name, body, priority})
+
+      _another ->
+        answer(origin, 1, Error.new(:protocol, "the verb #{verb} has no priority"))
+        state
+    end
+  end
+
   def make(state, key, origin, {Wire.verb_call(), target, handler, args, timeout_ms}),
-    do: call(state, key, origin, {target, handler, args}, deadline(state, key, timeout_ms))
+    do: call(state, key, origin, {target, handler, args, :normal}, deadline(state, key, timeout_ms))
 
   def make(state, key, origin, {Wire.verb_stream(), target, handler, args, _timeout_ms}),
     do: open_stream(state, key, origin, {target, handler, args})
 
-  def make(state, _key, origin, {Wire.verb_cast(), target, handler, args, _timeout_ms}) do
-    Instance.count(state.instance, :casts)
-    # What came in a frame would keep the whole frame alive for as long as it waits.
-    case Mailbox.put(state.instance, target, :cast, :binary.copy(handler), :binary.copy(args), 0, nil) do
-      {:ok, _key} -> answer(origin, 0, @nothing)
-      {:error, error} -> answer(origin, 1, error)
-    end
-
-    state
-  end
+  def make(state, _key, origin, {Wire.verb_cast(), target, handler, args, _timeout_ms}),
+    do: cast(state, origin, {target, handler, args, :normal})
 
   def make(state, key, origin, {Wire.verb_spawn(), id, class, body, timeout_ms}) do
     id = if id == "", do: Starter.make_id(class), else: id
@@ -175,6 +184,18 @@ defmodule Pyre.Agent.Requests do
 
   def make(state, _key, origin, {Wire.verb_commit(), _target, _version, _body, _timeout_ms}),
     do: refuse_stale(state, origin)
+
+  def make(state, _key, origin, {Wire.verb_publish(), _target, topic, body, _timeout_ms}) do
+    Instance.count(state.instance, :events)
+
+    # What came in a frame would keep the whole frame alive for as long as it waits.
+    case Events.publish(state.instance, :binary.copy(topic), :binary.copy(body)) do
+      :ok -> answer(origin, 0, @nothing)
+      {:error, error} -> answer(origin, 1, error)
+    end
+
+    state
+  end
 
   # Too late where it is cancelled already; then that is on its way to the handler.
   def make(
@@ -350,6 +371,19 @@ defmodule Pyre.Agent.Requests do
     end
   end
 
+  defp cast(%{instance: instance} = state, origin, {target, handler, args, priority}) do
+    Instance.count(instance, :casts)
+    # What came in a frame would keep the whole frame alive for as long as it waits.
+    {handler, args} = {:binary.copy(handler), :binary.copy(args)}
+
+    case Mailbox.put(instance, target, :cast, handler, args, 0, nil, priority) do
+      {:ok, _key} -> answer(origin, 0, @nothing)
+      {:error, error} -> answer(origin, 1, error)
+    end
+
+    state
+  end
+
   # Without a deadline of its own: how long its reader waits for a chunk is the reader's to say.
   defp open_stream(state, key, origin, {target, handler, args}) do
     Instance.count(state.instance, :calls)
@@ -382,7 +416,7 @@ defmodule Pyre.Agent.Requests do
     end
   end
 
-  defp call(state, key, origin, {target, handler, args}, deadline) do
+  defp call(state, key, origin, {target, handler, args, priority}, deadline) do
     Instance.count(state.instance, :calls)
     token = Instance.unique(state.instance)
 
@@ -395,7 +429,8 @@ defmodule Pyre.Agent.Requests do
              :binary.copy(handler),
              :binary.copy(args),
              deadline,
-             {:agent, self(), token}
+             {:agent, self(), token},
+             priority
            ) do
       timer = Process.send_after(self(), {:request_timeout, token}, max(deadline - Instance.now_ms(), 0) + 1)
       remember(state, token, %{origin: origin, message: key, target: target, timer: timer, called: called})

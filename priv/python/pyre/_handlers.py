@@ -65,6 +65,10 @@ class HandlerSpec:
     write_state: Callable[[Any], bytes] | None
     tool: dict[str, Any] | None = None
 
+    def takes(self, name: str) -> bool:
+        """Tell whether it takes an argument of that name."""
+        return self.is_open or any(param.name == name for param in self.params)
+
     def outline(self) -> dict[str, Any]:
         """Describe it for READY."""
         outline: dict[str, Any] = {
@@ -95,6 +99,7 @@ class AgentClass:
     state: StateKind
     autostart: list[list[Any]]
     timers: list[list[Any]]
+    subscriptions: list[list[str]]
     snapshot_kind: type[Agent]
     interleaves: bool
     version: int
@@ -110,6 +115,7 @@ class AgentClass:
             "doc": inspect.cleandoc(self.kind.__doc__ or ""),
             "autostart": self.autostart,
             "timers": self.timers,
+            "subscriptions": self.subscriptions,
             "on_start": self.on_start is not None,
             "on_stop": self.on_stop is not None,
             "handlers": {spec.name: spec.outline() for spec in (*self.handlers.values(), *self.streams.values())},
@@ -136,6 +142,7 @@ def compile_agent(kind: type[Agent], file: str, resource_types: Mapping[Any, str
         state=state,
         autostart=_autostart(kind),
         timers=_timers(kind, handlers),
+        subscriptions=_subscriptions(kind, handlers),
         snapshot_kind=_snapshot_kind(kind),
         interleaves=any(spec.options.interleave for spec in handlers),
         version=_version(kind),
@@ -238,6 +245,21 @@ def _timers(kind: type[Agent], handlers: list[HandlerSpec]) -> list[list[Any]]:
                 )
             timers[name] = [name, spec.name, list(schedule)]
     return list(timers.values())
+
+
+def _subscriptions(kind: type[Agent], handlers: list[HandlerSpec]) -> list[list[str]]:
+    subscriptions = []
+    for spec in handlers:
+        for pattern in dict.fromkeys(getattr(spec.function, "__pyre_topics__", ())):
+            if spec.is_stream:
+                raise HandlerError(f"{kind.__name__}.{spec.name}: nobody would read what an event's handler yields")
+            needed = [param.name for param in spec.params if param.required and param.name not in {"topic", "event"}]
+            if needed:
+                raise HandlerError(
+                    f"{kind.__name__}.{spec.name}: an event gives `topic` and `event`, and {needed[0]!r} is required"
+                )
+            subscriptions.append([pattern, spec.name])
+    return subscriptions
 
 
 def _snapshot_kind(kind: type[Agent]) -> type[Agent]:

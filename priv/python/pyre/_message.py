@@ -498,6 +498,16 @@ class Message:
         self._must_be_writing("cancel a timer")
         self._more().effects.append((_wire.EFFECT_CANCEL_TIMER, key.encode()))
 
+    def subscribe(self, pattern: str, handler: str) -> None:
+        """Want events with the commit."""
+        self._must_be_writing("subscribe")
+        self._more().effects.append((_wire.EFFECT_SUBSCRIBE, pattern.encode(), handler.encode()))
+
+    def unsubscribe(self, pattern: str) -> None:
+        """Want them no more with the commit."""
+        self._must_be_writing("unsubscribe")
+        self._more().effects.append((_wire.EFFECT_UNSUBSCRIBE, pattern.encode()))
+
     def commit(self) -> Request[None]:
         """Commit the state in the middle of the handler."""
         if self.spec.write_state is None:

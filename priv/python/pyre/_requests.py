@@ -89,7 +89,7 @@ class Requests:
         if message.ended:
             raise errors.StaleActivation(f"{message.name} has ended: it can't ask for anything any more")
         if threading.get_ident() == self._thread:
-            if envelope[0] in REVOCABLE:
+            if envelope[0] % _wire.PRIORITY_HIGH in REVOCABLE:
                 return Request(self._send_revocable(message, envelope, read))
             future = self._loop.create_future()
             self._send(message, envelope, read, future)

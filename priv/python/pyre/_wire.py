@@ -12,7 +12,9 @@ __all__ = [
     "EFFECT_ESCALATE",
     "EFFECT_FAILURE",
     "EFFECT_SCHEDULE",
+    "EFFECT_SUBSCRIBE",
     "EFFECT_TIMER",
+    "EFFECT_UNSUBSCRIBE",
     "EFFECT_VERSION",
     "EXIT_BUG",
     "EXIT_BY_HAND",
@@ -52,6 +54,8 @@ __all__ = [
     "OP_RUN",
     "OP_STOP",
     "OP_WITHDRAW",
+    "PRIORITY_HIGH",
+    "PRIORITY_LOW",
     "RESULT_DONE",
     "RESULT_ERROR",
     "STATUS_CANCELLED",
@@ -69,6 +73,7 @@ __all__ = [
     "VERB_ESCALATE",
     "VERB_GROUP",
     "VERB_MONITOR",
+    "VERB_PUBLISH",
     "VERB_SHIELD",
     "VERB_SPAWN",
     "VERB_STEP",
@@ -141,6 +146,9 @@ VERB_STEP: Final = 9
 VERB_TIMERS: Final = 10
 VERB_STREAM: Final = 11
 VERB_SHIELD: Final = 14
+VERB_PUBLISH: Final = 16
+PRIORITY_HIGH: Final = 32  # added to a call or a cast
+PRIORITY_LOW: Final = 64
 VERB_ESCALATE: Final = 19
 VERB_TOOL: Final = 22
 VERB_TOOLS: Final = 23
@@ -149,6 +157,8 @@ VERB_TOOLS: Final = 23
 EFFECT_TIMER: Final = 1
 EFFECT_CANCEL_TIMER: Final = 2
 EFFECT_SCHEDULE: Final = 3
+EFFECT_SUBSCRIBE: Final = 4
+EFFECT_UNSUBSCRIBE: Final = 5
 EFFECT_ESCALATE: Final = 6
 EFFECT_FAILURE: Final = 7
 EFFECT_VERSION: Final = 9

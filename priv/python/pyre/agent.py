@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
 
 from pyre import _schedule
 from pyre._activations import Activation
+from pyre._topics import check_pattern
 from pyre.retry import Retry
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from pyre._schedule import Missed
 
-__all__ = ["Address", "Agent", "HandlerOptions", "cron", "every", "handler", "resource"]
+__all__ = ["Address", "Agent", "HandlerOptions", "cron", "every", "handler", "on", "resource"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -126,6 +127,22 @@ def cron(  # noqa: PLR0913  # as many as a schedule has
     """Run a handler when a cron expression says so, in each agent of the class; as `ctx.cron`, and else as `@every`."""
     schedule = _schedule.cron(expression, tz, missed, jitter, overlap=overlap)
     return lambda function: _scheduled(function, key, schedule)
+
+
+def on(pattern: str, /) -> Callable[[F], F]:
+    """Run a handler with each event of a topic that matches, in each agent of the class, from its start on.
+
+    It makes the method a handler, which gets as many of `topic` and `event` as it names. In a pattern `*` stands for
+    one word, and `**`, at its end, for any further ones. `ctx.unsubscribe` gives it up.
+    """
+    check_pattern(pattern)
+
+    def marked(function: F) -> F:
+        patterns = (*getattr(function, "__pyre_topics__", ()), pattern)
+        function.__pyre_topics__ = patterns  # type: ignore[attr-defined]
+        return function if hasattr(function, "__pyre_handler__") else _marked(function, HandlerOptions())
+
+    return marked
 
 
 def _scheduled(function: F, key: str | None, schedule: _schedule.Schedule) -> F:

@@ -15,6 +15,7 @@ from pyre._schedule import Timer
 from pyre._steps import RetriedCall, Step
 from pyre._stream import Inlet
 from pyre._tools import Tool, read_tools
+from pyre._topics import check_pattern, check_topic
 from pyre.agent import Address, Agent
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ __all__ = ["Context"]
 
 T = TypeVar("T")
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
+Priority = Literal["high", "normal", "low"]
+PRIORITIES = {"normal": 0, "high": _wire.PRIORITY_HIGH, "low": _wire.PRIORITY_LOW}
 
 
 class Context:
@@ -84,6 +87,7 @@ class Context:
         /,
         *,
         timeout: float | None = None,
+        priority: Priority = "normal",
         args: Mapping[str, Any] | None = None,
         retry: None = None,
         **named: Any,  # noqa: ANN401
@@ -97,28 +101,32 @@ class Context:
         /,
         *,
         timeout: float | None = None,
+        priority: Priority = "normal",
         args: Mapping[str, Any] | None = None,
         retry: Retry,
         **named: Any,  # noqa: ANN401
     ) -> RetriedCall: ...
 
-    def call(
+    def call(  # noqa: PLR0913  # all but two are optional
         self,
         id: str,  # noqa: A002
         handler: str,
         /,
         *,
         timeout: float | None = None,
+        priority: Priority = "normal",
         args: Mapping[str, Any] | None = None,
         retry: Retry | None = None,
         **named: Any,
     ) -> Request[Any] | RetriedCall:
         """Ask another agent, and await its answer. Names that collide with ours go into `args`.
 
+        `priority` says which of the other agent's messages run first: "high", "normal" or "low".
         With `retry` it is made when it is awaited, and again after an error that is safe to retry
         (`PyreError.retryable`), within the deadline.
         """
-        envelope = (_wire.VERB_CALL, _id(id), handler.encode(), _packed(args, named), _milliseconds(timeout))
+        verb = _wire.VERB_CALL + _priority(priority)
+        envelope = (verb, _id(id), handler.encode(), _packed(args, named), _milliseconds(timeout))
         if retry is not None:
             return RetriedCall(self._message, envelope, retry)
         return self._message.request(envelope, _body.unpack)
@@ -171,11 +179,13 @@ class Context:
         handler: str,
         /,
         *,
+        priority: Priority = "normal",
         args: Mapping[str, Any] | None = None,
         **named: Any,  # noqa: ANN401
     ) -> Request[None]:
         """Send another agent a message. It is sent at once; awaiting it tells that it was accepted."""
-        envelope = (_wire.VERB_CAST, _id(id), handler.encode(), _packed(args, named), 0)
+        verb = _wire.VERB_CAST + _priority(priority)
+        envelope = (verb, _id(id), handler.encode(), _packed(args, named), 0)
         return self._message.request(envelope, _nothing)
 
     def spawn(
@@ -395,6 +405,19 @@ class Context:
         asked = Question.checked(question, options, data, assignee, timeout, default, key)
         return ask(self._message, asked) if then is None else carry(self._message, asked, then)
 
+    def publish(self, topic: str, event: Any = None, /) -> Request[None]:  # noqa: ANN401
+        """Tell all who want it of an event: agents, and processes of the BEAM. At once; nobody is waited for."""
+        envelope = (_wire.VERB_PUBLISH, b"", check_topic(topic).encode(), pack(event), 0)
+        return self._message.request(envelope, _body.unpack)
+
+    def subscribe(self, pattern: str, handler: str, /) -> None:
+        """Have a handler run with each event whose topic matches, as `@on` does. It rides with the commit."""
+        self._message.subscribe(check_pattern(pattern), handler)
+
+    def unsubscribe(self, pattern: str, /) -> None:
+        """Have no handler run with the events of this pattern any more. It rides with the commit."""
+        self._message.unsubscribe(check_pattern(pattern))
+
     def tool(
         self,
         name: str,
@@ -450,6 +473,12 @@ def _id(id: str) -> bytes:  # noqa: A002
 
 def _packed(args: Mapping[str, Any] | None, named: dict[str, Any]) -> bytes:
     return pack({**args, **named} if args else named)
+
+
+def _priority(priority: str) -> int:
+    if priority not in PRIORITIES:
+        raise ValueError(f"expected the priority to be high, normal or low, got {priority!r}")
+    return PRIORITIES[priority]
 
 
 def _milliseconds(timeout: float | None) -> int:

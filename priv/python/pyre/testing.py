@@ -32,6 +32,7 @@ from pyre._fake_tools import FakeTools
 from pyre._handlers import AgentClass, compile_agent
 from pyre._resources import opens_type
 from pyre._schedule import first_run, kind_of, next_run
+from pyre._topics import check_topic, matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -167,6 +168,8 @@ class RunningAgent:
         self._occupied: _Occupied | None = None
         self._asking: asyncio.Future[None] | None = None
         self._unwanted: set[bytes] = set()
+        self._wanted: list[tuple[str, str]] = [(pattern, name) for pattern, name in self._kind.subscriptions]
+        self.published: list[tuple[str, Any]] = []
         self._epoch_seconds = (started or dt.datetime.now(dt.UTC)).timestamp()
         self._waiting: dict[int, asyncio.Future[tuple[Any, ...]]] = {}
         self._loop = asyncio.new_event_loop()
@@ -250,6 +253,15 @@ class RunningAgent:
         message = self._new(_wire.KIND_STREAM, handler.encode(), _body.pack(dump({**(args or {}), **named})))
         self._answer_of(self._answered(self._run(message)), message)
         return list(self.chunks)
+
+    def publish(self, topic: str, event: Any = None, /) -> None:  # noqa: ANN401
+        """Tell the agent of an event: each handler that wants it is run, as a cast."""
+        for pattern, handler in [*self._wanted]:
+            if matches(pattern, check_topic(topic)):
+                spec = self._kind.handlers.get(handler.encode())
+                named = {"topic": topic, "event": event}
+                taken = {name: named[name] for name in named if spec is None or spec.takes(name)}
+                self._send(_wire.KIND_CAST, handler.encode(), _body.pack(dump(taken)))
 
     def down(self, id: str, reason: errors.PyreError | None = None) -> None:  # noqa: A002
         """Tell the agent that one it watches has ended; without a reason it was stopped."""
@@ -471,7 +483,12 @@ class RunningAgent:
         return _body.unpack(body)
 
     def _take_effect(self, kind: int, key: bytes, *rest: Any) -> None:  # noqa: ANN401
-        if kind == _wire.EFFECT_TIMER:
+        if kind == _wire.EFFECT_SUBSCRIBE:
+            wanted = (key.decode(), rest[0].decode())
+            self._wanted = [*(each for each in self._wanted if each != wanted), wanted]
+        elif kind == _wire.EFFECT_UNSUBSCRIBE:
+            self._wanted = [each for each in self._wanted if each[0] != key.decode()]
+        elif kind == _wire.EFFECT_TIMER:
             self._set_timer(key, *rest)
         elif kind == _wire.EFFECT_SCHEDULE:
             self._unwanted.discard(key)
@@ -534,7 +551,7 @@ class RunningAgent:
 
     async def _serve(self, ref: int, verb: int, target: bytes, name: bytes, body: bytes, _timeout_ms: int) -> None:
         try:
-            reply = await self._serving[verb](self, target.decode(), name.decode(), body)
+            reply = await self._serving[verb % _wire.PRIORITY_HIGH](self, target.decode(), name.decode(), body)
             if verb == _wire.VERB_STREAM:
                 for chunk in reply:
                     self._apply(_wire.OP_ITEM, ref, _body.pack(dump(chunk)))
@@ -617,6 +634,9 @@ class RunningAgent:
     async def _serve_tools(self, _target: str, _name: str, _body: bytes) -> list[dict[str, Any]]:
         return await self._tools.listed()
 
+    async def _serve_publish(self, _target: str, topic: str, body: bytes) -> None:
+        self.published.append((topic, _body.unpack(body)))
+
     async def _serve_shield(self, _target: str, _name: str, _body: bytes) -> None:
         """Nothing cancels a handler but the end of the test."""
 
@@ -644,6 +664,7 @@ class RunningAgent:
         _wire.VERB_MONITOR: _serve_monitor,
         _wire.VERB_DEMONITOR: _serve_demonitor,
         _wire.VERB_TIMERS: _serve_timers,
+        _wire.VERB_PUBLISH: _serve_publish,
         _wire.VERB_SHIELD: _serve_shield,
         _wire.VERB_TOOL: _serve_tool,
         _wire.VERB_TOOLS: _serve_tools,
