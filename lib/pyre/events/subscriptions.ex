@@ -93,11 +93,11 @@ defmodule Pyre.Events.Subscriptions do
 
   defp remove(%{subscriptions: table} = instance, pattern, subscriber) do
     if :ets.take(table, {:sub, pattern, subscriber}) != [] do
+      if :ets.member(table, {:wild, pattern}), do: leave(table, pattern)
       Instance.add_subscriptions(instance, -1)
-      _left = :ets.member(table, {:wild, pattern}) && leave(table, pattern)
+    else
+      :ok
     end
-
-    :ok
   end
 
   defp join(table, pattern) do
@@ -111,8 +111,11 @@ defmodule Pyre.Events.Subscriptions do
 
   # Whoever subscribes in between counts up again before, or makes the row anew after.
   defp leave(table, pattern) do
-    if :ets.update_counter(table, {:wild, pattern}, {3, -1}) == 0,
-      do: :ets.select_delete(table, [{{{:wild, pattern}, :_, 0}, [], [true]}])
+    _deleted =
+      :ets.update_counter(table, {:wild, pattern}, {3, -1}) == 0 &&
+        :ets.select_delete(table, [{{{:wild, pattern}, :_, 0}, [], [true]}])
+
+    :ok
   end
 
   @doc "What an agent or a process wants: patterns and handlers."
