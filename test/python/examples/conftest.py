@@ -6,4 +6,4 @@ import sys
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[3] / "priv" / "python" / "examples"
-sys.path[:0] = [str(EXAMPLES / "watch"), str(EXAMPLES / "hello")]
+sys.path[:0] = [str(EXAMPLES / name) for name in ("watch", "hello", "support_desk")]

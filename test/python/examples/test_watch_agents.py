@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from _machine import TICK, boot_seconds, process
-from desk import RECHECK_AFTER, Desk
+from desk import FORGET_AFTER, RECHECK_AFTER, Desk
 from logs import LogWatcher
 from mounts import MountWatcher
 from processes import ProcessWatcher
@@ -111,6 +111,60 @@ def test_a_watcher_that_the_scout_took_away_leaves_nothing_open() -> None:
         desk.call("watching", watched={"mounts": 0}, left_out={}, gone=["m"])
         assert desk.call("status") == {"mounts": 0, "findings": 0}
         assert "Over by now: 1" in desk.call("report")
+
+
+def confirmed(desk: testing.RunningAgent) -> None:
+    desk.call("tell", watcher="m", reading=mount(FULL))
+    desk.advance(RECHECK_AFTER)
+
+
+def test_what_needs_a_person_is_asked_once_and_can_be_seen() -> None:
+    with testing.run(Desk, id="desk", peers={"m": Watcher(mount(FULL))}) as desk:
+        confirmed(desk)
+        [asked] = desk.escalations
+        assert asked.question.startswith("/: 97% full")
+        desk.answer(asked, "seen", by="ada")
+        assert desk.call("report").splitlines()[2].endswith(", seen by ada")
+        desk.call("tell", watcher="m", reading=mount(FULL))
+        desk.advance(RECHECK_AFTER)
+        assert desk.escalations == []
+
+
+def test_a_question_that_is_open_is_not_asked_again_when_its_finding_comes_back() -> None:
+    with testing.run(Desk, id="desk", peers={"m": Watcher(mount(FULL), mount(FULL))}) as desk:
+        confirmed(desk)
+        desk.call("tell", watcher="m", reading=mount(ROOMY))
+        confirmed(desk)
+        assert desk.call("status")["findings"] == 1
+        assert len(desk.escalations) == 1
+
+
+def test_what_is_muted_is_neither_told_nor_asked_again() -> None:
+    with testing.run(Desk, id="desk", peers={"m": Watcher(mount(FULL), mount(FULL))}) as desk:
+        confirmed(desk)
+        desk.answer(desk.escalations[0], "mute")
+        desk.call("tell", watcher="m", reading=mount(ROOMY))
+        confirmed(desk)
+        assert desk.call("status")["findings"] == 0
+        assert desk.escalations == []
+        report = desk.call("report")
+        assert "Nothing needs you." in report
+        assert "Muted: 1." in report
+
+
+def test_a_question_that_nobody_answers_makes_room() -> None:
+    with testing.run(Desk, id="desk", peers={"m": Watcher(mount(FULL))}) as desk:
+        confirmed(desk)
+        desk.advance(FORGET_AFTER)
+        assert desk.escalations == []
+        assert desk.state.asked == []
+
+
+def test_a_second_look_is_asked_for_again_where_the_interpreter_was_replaced() -> None:
+    lost = errors.WorkerDown("the interpreter died", {"begun": False})
+    with testing.run(Desk, id="desk", peers={"m": Watcher(lost, mount(FULL))}) as desk:
+        confirmed(desk)
+        assert desk.call("status")["findings"] == 1
 
 
 # --- The watchers ---

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from _follow import CHUNK_BYTES, FIRST_LOOK_BYTES, MAX_BYTES, Place, begin, follow, is_trouble
+from _follow import CHUNK_BYTES, FIRST_LOOK_BYTES, MAX_BYTES, Place, begin, follow, is_trouble, read_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -172,3 +172,32 @@ def test_these_lines_look_like_errors(line: bytes) -> None:
 )
 def test_these_lines_do_not(line: bytes) -> None:
     assert not is_trouble(line)
+
+
+# --- Lines ---
+
+
+def test_lines_are_read_on_from_their_place_and_half_a_line_waits(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("one\ntwo\nthr")
+    place, lines = read_lines(log, Place(log.stat().st_ino, 4))
+    assert lines == ["two"]
+    with log.open("a") as file:
+        file.write("ee\n")
+    assert read_lines(log, place)[1] == ["three"]
+
+
+def test_lines_of_a_new_or_truncated_file_are_read_from_its_start(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("new\n")
+    inode = log.stat().st_ino
+    assert read_lines(log, Place(inode + 1, 2))[1] == ["new"]
+    assert read_lines(log, Place(inode, 100))[1] == ["new"]
+
+
+def test_an_endless_line_comes_in_pieces(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"x" * (CHUNK_BYTES + 1))
+    place, lines = read_lines(log, Place(log.stat().st_ino, 0))
+    assert [len(line) for line in lines] == [CHUNK_BYTES]
+    assert place.offset == CHUNK_BYTES

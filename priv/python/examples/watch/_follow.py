@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Gain", "Place", "begin", "follow", "is_trouble"]
+__all__ = ["Gain", "Place", "begin", "follow", "is_trouble", "read_lines"]
 
 CHUNK_BYTES = 64 * 1024
 MAX_BYTES = 1024 * 1024  # what one look reads at most; the rest is skipped, and said
@@ -77,6 +77,20 @@ def follow(path: Path, place: Place) -> Gain:
             return _added(file, place, found.st_size)
         rest = _rotated(path, place)
         return _sum(rest, _added(file, Place(inode=found.st_ino, offset=0), found.st_size))
+
+
+def read_lines(path: Path, place: Place) -> tuple[Place, list[str]]:
+    """Read the whole lines after a place, as many as one chunk holds. A new file is read from its start."""
+    with path.open("rb") as file:
+        found = os.fstat(file.fileno())
+        goes_on = found.st_ino == place.inode and found.st_size >= place.offset
+        offset = place.offset if goes_on else 0
+        file.seek(offset)
+        data = file.read(CHUNK_BYTES)
+    cut = data.rfind(b"\n") + 1
+    if cut == 0 and len(data) == CHUNK_BYTES:
+        cut = CHUNK_BYTES  # one endless line comes in pieces
+    return Place(found.st_ino, offset + cut), data[:cut].decode(errors="replace").splitlines()
 
 
 def _rotated(path: Path, place: Place) -> Gain:

@@ -21,6 +21,12 @@ class Finding:
     status: str
     since: float
     until: float
+    seen_by: str = ""
+
+    @property
+    def key(self) -> str:
+        """Where it stands in the book."""
+        return f"{self.watcher} {self.rule}"
 
 
 Book = dict[str, Finding]
@@ -38,12 +44,11 @@ def hear(book: Book, watcher: str, subject: str, verdicts: dict[str, str], now: 
 
 
 def _enter(book: Book, news: Finding) -> bool:
-    key = f"{news.watcher} {news.rule}"
-    known = book.get(key)
+    known = book.get(news.key)
     if known and known.status in {"open", "suspected"}:
         known.subject, known.words, known.until = news.subject, news.words, news.until
         return False
-    book[key] = news
+    book[news.key] = news
     return True
 
 

@@ -6,16 +6,21 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from _ledger import Finding, close, hear, settle, with_status
+from _ledger import MAX_FINDINGS, Finding, close, hear, settle, with_status
 from _reading import Reading, size, span
 
-from pyre import Agent, Context, errors, handler
+from pyre import Agent, Context, Retry, cron, errors, handler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 RECHECK_AFTER = 3.0  # seconds between the two looks: asked at once, a watcher would see the same instant
 ANSWER_WITHIN = 5.0
+# An interpreter that is replaced between two looks is no sign that the watcher's subject is gone.
+ASK_AGAIN = Retry(attempts=3, base=0.2)
+SEEN, MUTE = "seen", "mute"
+MAX_ASKED = 20  # questions open at a time: a person reads no more
+FORGET_AFTER = 3600.0  # a question that nobody answered makes room for others
 MAX_LINES = 8
 SUBJECT_WIDTH = 28
 URGENT, NOTE = "urgent", "note"  # needs a person; worth knowing
@@ -208,6 +213,8 @@ class Ledger:
     findings: dict[str, Finding] = field(default_factory=dict)
     watched: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    muted: list[str] = field(default_factory=list)
 
 
 class Desk(Agent):
@@ -232,14 +239,45 @@ class Desk(Agent):
     async def confirm(self, ctx: Context, watcher: str) -> None:
         """Ask a watcher to look again, and believe what it still sees."""
         try:
-            reading = Reading(**await ctx.call(watcher, "look", timeout=ANSWER_WITHIN))
+            reading = Reading(**await ctx.call(watcher, "look", timeout=ANSWER_WITHIN, retry=ASK_AGAIN))
         except errors.PyreError as error:
             ctx.log.debug("no second look", watcher=watcher, error=str(error))
             return close(self.state.findings, watcher, time.monotonic())
         for finding in settle(self.state.findings, watcher, judge(reading), time.monotonic()):
             if RULES[finding.rule].level == URGENT:
-                ctx.log.info("needs you", what=finding.subject, why=finding.words)
+                self.ask(ctx, finding)
         return None
+
+    def ask(self, ctx: Context, finding: Finding) -> None:
+        """Ask a person about a finding, once while the question is open."""
+        state = self.state
+        if finding.key in state.muted or finding.key in state.asked or len(state.asked) >= MAX_ASKED:
+            return
+        state.asked.append(finding.key)
+        ctx.log.info("needs you", what=finding.subject, why=finding.words)
+        ctx.escalate(
+            f"{finding.subject}: {finding.words}",
+            options=[SEEN, MUTE],
+            data=finding.key,
+            timeout=FORGET_AFTER,
+            then="decided",
+            key=finding.key,
+        )
+
+    @handler
+    async def decided(self, answer: str | None, data: str, by: str | None = None) -> None:
+        """Take a person's word: who has seen a finding, or that it is never to be told of again."""
+        self.state.asked = [key for key in self.state.asked if key != data]
+        finding = self.state.findings.get(data)
+        if answer == SEEN and finding:
+            finding.seen_by = by or ""
+        elif answer == MUTE:
+            self.state.muted = [*self.state.muted, data][-MAX_FINDINGS:]
+
+    @cron("0 * * * *")
+    async def summary(self, ctx: Context) -> None:
+        """Put the hour's figures into the log."""
+        ctx.log.info("the watch, hourly", **await self.status(), asked=len(self.state.asked))
 
     @handler
     async def watching(self, watched: dict[str, int], left_out: dict[str, int], gone: list[str]) -> None:
@@ -251,7 +289,7 @@ class Desk(Agent):
     @handler(interleave=True)
     async def status(self) -> dict[str, int]:
         """Tell the figures of the status line."""
-        return {**self.state.watched, "findings": len(with_status(self.state.findings, "open"))}
+        return {**self.state.watched, "findings": len(to_tell(self.state))}
 
     @handler(interleave=True)
     async def report(self) -> str:
@@ -259,9 +297,14 @@ class Desk(Agent):
         return compose(self.state, time.monotonic())
 
 
+def to_tell(ledger: Ledger) -> list[Finding]:
+    """List what holds now, but for what a person doesn't want to be told of."""
+    return [each for each in with_status(ledger.findings, "open") if each.key not in ledger.muted]
+
+
 def compose(ledger: Ledger, now: float) -> str:
     """Word the report: what was watched, what needs a person, what is worth knowing, what was dismissed."""
-    found = with_status(ledger.findings, "open")
+    found = to_tell(ledger)
     urgent = [each for each in found if RULES[each.rule].level == URGENT]
     notes = [each for each in found if RULES[each.rule].level == NOTE]
     heading = {0: "Nothing needs you.", 1: "1 thing needs you:"}.get(len(urgent), f"{len(urgent)} things need you:")
@@ -273,6 +316,7 @@ def compose(ledger: Ledger, now: float) -> str:
             *(["Worth knowing:", *_table(notes, now)] if notes else []),
             *_aside("Over by now", with_status(ledger.findings, "over"), now),
             *_aside("Looked at twice and dismissed", with_status(ledger.findings, "dismissed"), now),
+            *([f"Muted: {len(ledger.muted)}."] if ledger.muted else []),
             *([f"Left out: {_counts(ledger.left_out)}."] if any(ledger.left_out.values()) else []),
         ],
     )
@@ -289,10 +333,15 @@ def _one(plural: str) -> str:
 def _table(findings: list[Finding], now: float) -> list[str]:
     width = min(max((len(each.subject) for each in findings), default=0), SUBJECT_WIDTH)
     lines = [
-        f"  {each.subject:{width}}  {each.words}, found {span(now - each.since)} ago" for each in findings[:MAX_LINES]
+        f"  {each.subject:{width}}  {each.words}, found {span(now - each.since)} ago{_seen(each)}"
+        for each in findings[:MAX_LINES]
     ]
     more = len(findings) - MAX_LINES
     return [*lines, f"  and {more} more"] if more > 0 else lines
+
+
+def _seen(finding: Finding) -> str:
+    return f", seen by {finding.seen_by}" if finding.seen_by else ""
 
 
 def _aside(title: str, findings: list[Finding], now: float) -> list[str]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from _follow import Gain, Place, begin, follow
+from _follow import Gain, Place, begin, follow, read_lines
 from _reading import Reading, changed, plain, stagger, tell
 
 from pyre import Agent, Context, handler
 
 PERIOD = 2.0
+FOLLOW_PERIOD = 0.5
+FOLLOW_SECONDS = 3600.0
+LINE_WIDTH = 2000
 WINDOW = 60.0
 SAMPLE_WIDTH = 120
 
@@ -54,6 +58,22 @@ class LogWatcher(Agent):
     def look(self) -> Reading:
         """Look once more, for whoever doubts; keeps nothing. Runs in a thread, since it reads a file."""
         return reading_of(look_at(self.state), time.monotonic())
+
+    @handler(interleave=True)
+    async def lines(self, seconds: float = FOLLOW_SECONDS) -> AsyncIterator[str]:
+        """Stream the file's new lines as they come, for so long, beside what the watcher does."""
+        path, until = Path(self.state.path), time.monotonic() + seconds
+        found = await asyncio.to_thread(path.stat)
+        place = Place(found.st_ino, found.st_size)
+        while time.monotonic() < until:
+            try:
+                place, lines = await asyncio.to_thread(read_lines, path, place)
+            except FileNotFoundError:
+                lines = []  # being rotated
+            for line in lines:
+                yield plain(line, LINE_WIDTH)
+            if not lines:
+                await asyncio.sleep(FOLLOW_PERIOD)
 
 
 def look_at(last: Followed) -> Followed:

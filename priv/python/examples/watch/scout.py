@@ -61,7 +61,9 @@ class Scout(Agent):
     async def scan(self, ctx: Context) -> None:
         """Look around, bring the watchers in line with what is there, tell the desk, and come again."""
         proc, logs_in = Path(self.state.proc), Path(self.state.logs_in)
+        ctx.progress(0.0, "reading the kernel's tables")
         sight = await asyncio.to_thread(look_around, proc, logs_in, frozenset(self.state.logs))
+        ctx.progress(0.5, f"bringing the watchers in line with {len(sight.processes)} processes")
         gone = [
             *await self.see_files(ctx, "MountWatcher", self.state.mounts, sight.mounts),
             *await self.see_files(ctx, "LogWatcher", self.state.logs, sight.logs),
