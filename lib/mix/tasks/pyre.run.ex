@@ -147,30 +147,36 @@ defmodule Mix.Tasks.Pyre.Run do
     started_ms = System.monotonic_time(:millisecond)
     first = Console.sample(@instance, %{})
     Process.send_after(self(), :tick, @tick_ms)
-    last = tick(first, started_ms, 0)
+    last = tick(first, started_ms, 0, 0)
     clear_line()
     for text <- ask_all("report"), do: IO.puts(text)
-    print_inbox(Pyre.inbox(@instance))
+    print_left(length(Pyre.inbox(@instance)))
     IO.puts(Console.totals(last, started_ms))
   end
 
-  defp print_inbox([]), do: :ok
+  # While there is a node that takes the answer.
+  defp print_asked(asked) do
+    new = for %{id: id} = question <- Pyre.inbox(@instance), id > asked, do: question
+    if new != [], do: clear_line()
 
-  defp print_inbox(asked) do
-    IO.puts("#{length(asked)} questions wait for a person, the oldest first:\n")
-
-    for %{id: id, agent: agent, question: question, options: options} <- Enum.take(asked, @most_asked) do
-      IO.puts("  #{agent}: #{question}")
-      IO.puts("    mix pyre.ctl answer #{id} #{answers(options)}")
+    for %{id: id, agent: agent, question: question, options: options} <- Enum.take(new, @most_asked) do
+      IO.puts("#{agent} asks: #{question}\n    mix pyre.ctl answer #{id} #{answers(options)}")
     end
 
-    IO.puts("")
+    left = length(new) - @most_asked
+    if left > 0, do: IO.puts("and #{left} more questions: mix pyre.ctl inbox")
+    Enum.max([asked | Enum.map(new, & &1.id)])
   end
+
+  defp print_left(0), do: :ok
+  defp print_left(1), do: IO.puts("1 question was still open.")
+  defp print_left(count), do: IO.puts("#{count} questions were still open.")
 
   defp answers(nil), do: "TEXT"
   defp answers(options), do: Enum.map_join(options, "|", &if(&1 =~ ~r/^[\w.-]+$/, do: &1, else: inspect(&1)))
 
-  defp tick(previous, started_ms, count) do
+  # `asked` is the newest question that was printed.
+  defp tick(previous, started_ms, count, asked) do
     receive do
       :stop ->
         Console.sample(@instance, previous.fleet)
@@ -179,8 +185,9 @@ defmodule Mix.Tasks.Pyre.Run do
         Process.send_after(self(), :tick, @tick_ms)
         fleet = "status" |> ask_all() |> Enum.filter(&is_map/1) |> Enum.reduce(%{}, &Map.merge/2)
         now = Console.sample(@instance, fleet)
+        asked = print_asked(asked)
         previous |> Console.status(now, started_ms) |> show(count)
-        tick(now, started_ms, count + 1)
+        tick(now, started_ms, count + 1, asked)
     end
   end
 
