@@ -599,11 +599,16 @@ defmodule Pyre.Agent do
     claim_and_deliver(message, state)
   end
 
-  # Looked at again after the pid is in the table.
   defp hand_over(message, %{instance: instance, worker: worker} = state) do
-    if Pool.begin(instance, worker) or (Pool.wait(instance, self()) and Pool.begin(instance, worker)),
+    if Pool.begin(instance, worker) or begin_or_wait(instance, worker),
       do: claim_and_deliver(message, state),
       else: %{state | phase: :waiting, mail?: true}
+  end
+
+  # Looked at again after the pid is in the table.
+  defp begin_or_wait(instance, worker) do
+    Pool.wait(instance, self())
+    Pool.begin(instance, worker)
   end
 
   defp claim_and_deliver(message, state) do
