@@ -10,16 +10,17 @@ defmodule Pyre.RuntimeSupervisor do
 
   @impl Supervisor
   def init(%{name: name} = config) do
+    # Interpreters take longest to start: whatever they don't need comes after them.
     children = [
       {Pyre.Reaper, name},
+      {Pyre.Generations, name},
+      {Pyre.Worker.Supervisor, config},
       {Pyre.Timers, name},
       {Pyre.Monitors, name},
       {Pyre.Escalations, name},
       {Pyre.Events.Supervisor, name},
       {Pyre.Limits.Slots, name},
       {Pyre.Tool.Supervisor, name},
-      {Pyre.Generations, name},
-      {Pyre.Worker.Supervisor, config},
       {Pyre.Agent.Supervisor, name},
       {Pyre.Group.Supervisor, name},
       {Pyre.Group.Keeper, name},
