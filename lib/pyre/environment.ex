@@ -22,7 +22,7 @@ defmodule Pyre.Environment do
   @doc """
   The options that the variables give, or one sentence that says which is wrong and what was expected.
 
-      iex> Pyre.Environment.options(%{""PYRE_WORKERS" => "4", "PYRE_DRAIN_TIMEOUT" => "30s"})
+      iex> Pyre.Environment.options(%{"PYRE_WORKERS" => "4", "PYRE_DRAIN_TIMEOUT" => "30s"})
       {:ok, [drain_timeout: 30_000, workers: 4]}
       iex> Pyre.Environment.options(%{"PYRE_WORKERS" => "many"})
       {:error, "PYRE_WORKERS is \\"many\\"; expected a positive integer"}

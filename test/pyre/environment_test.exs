@@ -3,6 +3,8 @@ defmodule Pyre.EnvironmentTest do
 
   alias Pyre.{Environment, Options}
 
+  doctest Environment
+
   setup_all do
     directory = System.tmp_dir!()
     {:ok, directory: directory}
