@@ -8,8 +8,9 @@ defmodule Pyre.Suggestion do
   @doc "The known name that is closest, if one is close."
   @spec closest(String.t(), [String.t()]) :: String.t() | nil
   def closest(name, known) do
-    best = Enum.max_by(known, &String.jaro_distance(&1, name), fn -> nil end)
-    if best && String.jaro_distance(best, name) > @close_enough, do: best
+    known
+    |> Enum.filter(&(String.jaro_distance(&1, name) > @close_enough))
+    |> Enum.max_by(&String.jaro_distance(&1, name), fn -> nil end)
   end
 
   @doc "The same as the end of a sentence: `, did you mean ...?`, or nothing."
