@@ -131,7 +131,9 @@ defmodule Mix.Pyre do
     seen_from(Path.split(source), Path.split(Path.expand(directory)), source)
   end
 
-  defp source do
+  @doc "Where Pyre's sources are."
+  @spec source() :: Path.t()
+  def source do
     if Mix.Project.config()[:app] == :pyre, do: File.cwd!(), else: Mix.Project.deps_paths()[:pyre]
   end
 

@@ -76,6 +76,34 @@ defmodule Pyre.Control do
     end
   end
 
+  @doc "The same for who only wants to know: nothing is made. `:listening` where a node is there already."
+  @spec look(Path.t()) :: :ok | :listening | {:error, String.t()}
+  def look(path) do
+    path = Path.expand(path)
+
+    with :ok <- short_enough(path),
+         :ok <- usable(Path.dirname(path)) do
+      if unused(path) == :ok, do: :ok, else: :listening
+    else
+      {:error, reason} when is_binary(reason) -> {:error, reason}
+      {:error, reason} -> {:error, to_string(:file.format_error(reason))}
+    end
+  end
+
+  # A directory that isn't there could be made, where the one above it lets us.
+  defp usable(directory) do
+    if File.exists?(directory), do: own(directory), else: makeable(directory, Path.dirname(directory))
+  end
+
+  defp makeable(directory, above) do
+    case File.stat(above) do
+      {:ok, %File.Stat{access: access}} when access in [:write, :read_write] -> :ok
+      {:ok, _other} -> {:error, "#{directory} is not there, and can't be made"}
+      {:error, :enoent} -> makeable(directory, Path.dirname(above))
+      error -> error
+    end
+  end
+
   defp listen(path) do
     path = Path.expand(path)
 

@@ -6,7 +6,7 @@ defmodule Pyre.Release do
 
       releases: [my_app: [steps: [:assemble, &Pyre.Release.bundle_python/1]]]
 
-  The packages of Pyre's own `requirements.txt` go into `priv/python/site` of Pyre in the release, with nothing in them that depends
+  The packages of Pyre's own `requirements.txt`, and of each application's `priv/python/requirements.txt`, go into `priv/python/site` of Pyre in the release, with nothing in them that depends
   on where the release lies. They are for one version of CPython, that of the interpreter which `mix release` finds (`.venv`, `PYRE_PYTHON`, then
   PATH); with another one an interpreter looks for its own packages, and says so where it has none.
   """
@@ -18,13 +18,13 @@ defmodule Pyre.Release do
     {:ok, python} = with {:error, error} <- Pyre.Python.find(System.get_env("PYRE_PYTHON")), do: raise(error)
     [directory] = path |> Path.join("lib/pyre-*/priv/python") |> Path.wildcard()
     site = Path.join(directory, "site")
-    requirements = Path.join(directory, "requirements.txt")
+    requirements = path |> Path.join("lib/*/priv/python/requirements.txt") |> Path.wildcard()
     _earlier = File.rm_rf!(site)
 
     run!(
       python,
       ~w(-m pip install --quiet --disable-pip-version-check --no-compile --target) ++
-        [site, "-r", requirements]
+        [site | Enum.flat_map(requirements, &["-r", &1])]
     )
 
     {tag, 0} = System.cmd(python, ["-c", "import sys; print(sys.implementation.cache_tag)"])

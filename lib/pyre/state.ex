@@ -115,16 +115,22 @@ defmodule Pyre.State do
   defp table(name, type, read? \\ true),
     do: :ets.new(name, [type, :public, read_concurrency: read?, write_concurrency: true])
 
-  # Sockets, flight recorders and the first lines of standard error live here: on tmpfs where there is one, so that
-  # a mapped page is never written to a disk. The path must leave room in the 108 bytes of a socket's address.
+  # Sockets, flight recorders and the first lines of standard error live here.
   defp make_directory do
-    base = Enum.find(["/dev/shm", System.tmp_dir!()], &writable?/1)
+    base = base()
     name = "pyre-#{System.pid()}-#{System.os_time() |> Integer.to_string(36) |> String.downcase()}"
     directory = Path.join(base, name)
     File.mkdir!(directory)
     File.chmod!(directory, @directory_mode)
     directory
   end
+
+  @doc """
+  The directory in which instances have theirs: on tmpfs where there is one, so that a mapped page is never written to a disk. Its path must
+  leave room in the 108 bytes of a socket's address.
+  """
+  @spec base() :: Path.t() | nil
+  def base, do: Enum.find(["/dev/shm", System.tmp_dir!()], &writable?/1)
 
   defp writable?(path),
     do:

@@ -12,6 +12,7 @@ EXIT_BY_HAND = 64
 EXIT_UNUSABLE = 69
 EXIT_BUG = 70
 REQUIRED = ("msgpack", "structlog")
+EXAMINE = "--examine"
 
 
 def main() -> int:
@@ -23,7 +24,7 @@ def main() -> int:
     if reason:
         sys.stderr.write(f"pyre: {reason}\n")
         return EXIT_UNUSABLE
-    return _work()
+    return _examine(*sys.argv[2:]) if EXAMINE in sys.argv[1:2] else _work()
 
 
 def _work() -> int:
@@ -35,6 +36,12 @@ def _work() -> int:
     worker.set_up()
     worker.run()
     return worker.tear_down()
+
+
+def _examine(file: str, *directories: str) -> int:
+    from pyre import _examine as examination  # noqa: PLC0415  # not before the checks
+
+    return examination.main(file, *directories)
 
 
 def _use_bundled_packages() -> str:
@@ -77,6 +84,8 @@ def _missing_package() -> str:
 
 
 def _by_hand() -> bool:
+    if EXAMINE in sys.argv[1:2]:
+        return len(sys.argv) < 3  # noqa: PLR2004  # without a file to write to
     return len(sys.argv) > 1 or "PYRE_RECORDER" not in os.environ or os.isatty(0)
 
 
