@@ -14,7 +14,7 @@ defmodule Pyre.Generations do
 
   alias Pyre.Agent.{Restarting, Restarts, Starter}
   alias Pyre.{Address, Classes, Error, Instance}
-  alias Pyre.Generations.{Sources, Table, Trial}
+  alias Pyre.Generations.{Declarations, Sources, Table, Trial}
   alias Pyre.Worker.{Isolation, Pool}
 
   @sweep_ms 200
@@ -305,8 +305,10 @@ defmodule Pyre.Generations do
 
   defp accept(%{instance: instance, roll: %{number: number, canary: canary}} = state, info) do
     before = autostart(instance)
+    declared = Declarations.read(instance)
     Instance.put_generation(instance, number)
     Classes.replace(instance, info)
+    Declarations.withdraw(instance, declared)
     Table.update(instance, number, :rolling)
     # From now on it is a spare like others, of which there is one more than usual until the roll is over.
     Pool.turn(instance, canary, :canary, :spare)
@@ -314,7 +316,7 @@ defmodule Pyre.Generations do
     Pool.wake(instance)
     added = autostart(instance) -- before
     _started = added != [] and spawn(fn -> Starter.autostart(instance, added) end)
-    state
+    put_in(state.roll[:declared], declared)
   end
 
   defp autostart(instance),
@@ -475,7 +477,10 @@ defmodule Pyre.Generations do
     end
   end
 
-  defp finish(%{instance: instance, roll: %{number: number, from: from}}) do
+  defp finish(%{instance: instance, roll: %{number: number, from: from} = roll}) do
+    # Who took the roll over doesn't know what was declared before, and looks at every class.
+    Declarations.add(instance, Map.get(roll, :declared, %{}))
+
     for older <- Table.numbers(instance, [:current, :rolling]), older < number do
       _removed = Table.remove(instance, older)
       Table.update(instance, older, :retired)
