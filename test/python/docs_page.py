@@ -3,8 +3,8 @@
 `python docs_page.py PAGE LINE DIRECTORY` writes the files that a reader has by that line, for
 test/integration/docs_blocks_test.exs, which starts real agents from them.
 
-A block of Python that imports something begins a file, named after its first class; one without an import goes on in that
-file. A class whose body begins with `...` adds to the class of that name.
+A block of Python that imports something begins a file, named after its first class; one without an import goes on in
+that file. A class whose body begins with `...` adds to the class of that name.
 """
 
 from __future__ import annotations
