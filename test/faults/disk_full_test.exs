@@ -1,6 +1,9 @@
 defmodule Pyre.Faults.DiskFullTest do
-  # Promise: a snapshot that has no room on the disk is named in the log, leaves no file that looks like one, and the next life starts.
+  # Promise: what can't be written is named, and costs nothing that has been written: neither the next life, where there was no room for a
+  # snapshot, nor the agents, where there is none for the files of an interpreter.
   use Pyre.Case, async: true
+
+  alias Pyre.{Error, Instance}
 
   @moduletag :fault
 
@@ -20,5 +23,30 @@ defmodule Pyre.Faults.DiskFullTest do
 
     two = start_pyre!(snapshot: path)
     assert Pyre.agents(two) == []
+  end
+
+  test "while an interpreter is started: it is tried again, and the agents go on once there is room" do
+    pyre = start_pyre!()
+    id = start_agent!(pyre, "Journal")
+    {:ok, 1} = Pyre.call(pyre, id, :append, %{entry: 1})
+    %{directory: directory} = Instance.get(pyre)
+    # To who wants to write a file a directory that is gone is as good as a disk that is full.
+    File.rename!(directory, directory <> "-away")
+    signal(os_pid(pyre), "KILL")
+
+    assert %Error{kind: :worker_start, message: message} = eventually(fn -> start_error(pyre) end)
+    assert message =~ "recorder-1"
+    assert {:error, %Error{kind: :worker_start}} = Pyre.call(pyre, id, :append, %{entry: 2})
+
+    File.rename!(directory <> "-away", directory)
+    eventually(fn -> match?({:ok, 2}, Pyre.call(pyre, id, :append, %{entry: 3})) end, 20_000)
+    assert {:ok, %{"entries" => [1, 3]}, 2} = Pyre.state(pyre, id)
+  end
+
+  # The first one is that of the kill.
+  defp start_error(pyre) do
+    with %{last_error: %Error{kind: :worker_start} = error} <- hd(Pyre.workers(pyre)),
+         do: error,
+         else: (_other -> nil)
   end
 end
