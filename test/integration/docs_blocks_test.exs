@@ -19,7 +19,7 @@ defmodule Pyre.Integration.DocsBlocksTest do
   @left_out %{}
 
   # Programs of the reader's system, which the tests don't run.
-  @programs ~w(git cd mkdir kill ps)
+  @programs ~w(git cd mkdir kill ps docker)
 
   # What the examples take as given in the reader's own application.
   defmodule Elixir.MyApp.Crm do
@@ -214,6 +214,11 @@ defmodule Pyre.Integration.DocsBlocksTest do
     do: state
 
   defp run_command(["_build/release/bin/pyre", "start"], _shown, state), do: state
+
+  defp run_command(["mix", "run", file | _argv], _shown, state) do
+    assert File.exists?(path(file)), "#{state.page}: #{file}"
+    state
+  end
 
   defp run_command(["mix", task | argv], {command, _output, _block}, state) do
     module = Mix.Task.get(task)
