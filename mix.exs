@@ -9,7 +9,11 @@ defmodule Pyre.MixProject do
       version: @version,
       elixir: "~> 1.14",
       description: "Supervised, stateful agents in Python, on Erlang/OTP",
-      package: [licenses: ["Apache-2.0"], files: ~w(lib priv mix.exs README.md CHANGELOG.md LICENSE)],
+      package: [
+        licenses: ["Apache-2.0"],
+        files: ~w(lib priv docs mix.exs) ++ Path.wildcard("*.md") ++ ["LICENSE"]
+      ],
+      docs: docs(),
       start_permanent: Mix.env() == :prod,
       elixirc_paths: elixirc_paths(Mix.env()),
       consolidate_protocols: Mix.env() != :test,
@@ -23,6 +27,21 @@ defmodule Pyre.MixProject do
 
   def application do
     [extra_applications: [:logger], mod: {Pyre.Application, []}]
+  end
+
+  # For ex_doc, where a host has it: Pyre itself depends on nothing.
+  defp docs do
+    [
+      main: "readme",
+      extras: Path.wildcard("*.md") ++ Path.wildcard("docs/**/*.md"),
+      groups_for_extras: [Guides: ~r"docs/guides/", Decisions: ~r"docs/decisions/"],
+      groups_for_modules: [
+        "What comes back": [Pyre.Error, Pyre.PythonError, Pyre.Request],
+        Values: [Pyre.Bin, Pyre.Ext],
+        Tools: [Pyre.Tool, Pyre.Tool.Caller],
+        Operations: [Pyre.Environment, Pyre.Metrics, Pyre.Release, Pyre.Telemetry]
+      ]
+    ]
   end
 
   # By name: the module is compiled after this file is read.

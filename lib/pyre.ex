@@ -357,6 +357,9 @@ defmodule Pyre do
   Options:
 
   #{Pyre.Options.docs(:cast)}
+
+  Errors: `:not_found`, `:overloaded`, `:rate_limited`, `:terminated`, `:stopping`, `:encode`, `:too_large`. What becomes of the message
+  afterwards is told by `history/3`, and by `dead_letters/2` where it was given up.
   """
   @doc since: "0.1.0"
   @spec cast(instance(), id(), handler(), map(), keyword()) :: :ok | {:error, error()}
@@ -382,6 +385,9 @@ defmodule Pyre do
   Options:
 
   #{Pyre.Options.docs(:stop)}
+
+  Errors: `:not_found`, `:invalid_id`, `:stopped` where somebody else stops it already, and `:timeout` where it takes longer; the stop is
+  carried out all the same.
   """
   @doc since: "0.1.0"
   @spec stop_agent(instance(), id(), keyword()) :: :ok | {:error, error()}
@@ -454,6 +460,8 @@ defmodule Pyre do
   Options:
 
   #{Pyre.Options.docs(:restart)}
+
+  Errors: `:not_found`, `:already_started` where it is not terminated, and those of `start_group/3`.
   """
   @doc since: "0.1.0"
   @spec restart_group(instance(), group(), keyword()) :: :ok | {:error, error()}
@@ -468,6 +476,8 @@ defmodule Pyre do
   Options, for each agent:
 
   #{Pyre.Options.docs(:stop)}
+
+  Errors: `:not_found`, and `:timeout` as of `stop_agent/3`.
   """
   @doc since: "0.1.0"
   @spec stop_group(instance(), group(), keyword()) :: :ok | {:error, error()}
@@ -550,7 +560,7 @@ defmodule Pyre do
 
       {:ok, %{"total" => 8}, 2} = Pyre.state(MyApp.Pyre, "visits")
 
-  Before the first commit the revision is 0 and the map holds the start arguments.
+  Before the first commit the revision is 0 and the map holds the start arguments. No Python is asked. Errors: `:not_found`, `:invalid_id`.
   """
   @doc since: "0.1.0"
   @spec state(instance(), id()) :: {:ok, map(), non_neg_integer()} | {:error, error()}
@@ -575,6 +585,8 @@ defmodule Pyre do
   terminated: it is never replaced by a blank one. Options:
 
   #{Pyre.Options.docs(:put_state)}
+
+  Errors: `:not_found`, `:encode`, `:too_large`, `:timeout`, and `:invalid_args` with `details.revision` where another revision is committed.
   """
   @doc since: "0.1.0"
   @spec put_state(instance(), id(), map(), keyword()) :: {:ok, pos_integer()} | {:error, error()}
@@ -598,6 +610,9 @@ defmodule Pyre do
   Options:
 
   #{Pyre.Options.docs(:run)}
+
+  Errors: a `Pyre.PythonError` for what the function, or its import, raised; `:timeout`, `:worker_down`, `:encode`, `:too_large`; `:parked` for a
+  function that has hurt its interpreter twice.
   """
   @doc since: "0.1.0"
   @spec run(instance(), String.t(), handler(), list() | map(), keyword()) :: {:ok, term()} | {:error, error()}
@@ -637,6 +652,8 @@ defmodule Pyre do
   Offers agents a tool no more. What runs of it runs on; who waits for it gets `:not_found`.
 
       :ok = Pyre.remove_tool(MyApp.Pyre, "clock")
+
+  Errors: `:not_found`.
   """
   @doc since: "0.1.0"
   @spec remove_tool(instance(), String.t()) :: :ok | {:error, error()}
@@ -817,6 +834,8 @@ defmodule Pyre do
 
       :ok = Pyre.retry_dead_letter(MyApp.Pyre, 7)
       {:ok, 12} = Pyre.retry_dead_letter(MyApp.Pyre, :all)
+
+  Errors: `:not_found` for a letter that is not there, and those of `cast/5`.
   """
   @doc since: "0.1.0"
   @spec retry_dead_letter(instance(), pos_integer() | :all) ::
@@ -827,6 +846,8 @@ defmodule Pyre do
   Throws a dead letter away, or `:all` of them.
 
       :ok = Pyre.discard_dead_letter(MyApp.Pyre, 7)
+
+  Errors: `:not_found`.
   """
   @doc since: "0.1.0"
   @spec discard_dead_letter(instance(), pos_integer() | :all) ::
@@ -1037,7 +1058,7 @@ defmodule Pyre do
 
       :ok = Pyre.dismiss(MyApp.Pyre, 7, by: "ada")
 
-  A handler that waits gets an exception (`pyre.errors.Unanswered`), a continuation the outcome `"dismissed"` and no answer.
+  A handler that waits gets an exception (`pyre.errors.Unanswered`), a continuation the outcome `"dismissed"` and no answer. Errors: `:not_found`.
   """
   @doc since: "0.1.0"
   @spec dismiss(instance(), pos_integer(), keyword()) :: :ok | {:error, error()}
@@ -1048,6 +1069,15 @@ defmodule Pyre do
   What the instance is doing: workers, agents by status, classes, import problems, counters.
 
       %{agents: %{running: 12}, counters: %{calls: 801}} = Pyre.info(MyApp.Pyre)
+
+    * `name`, `stopping` - whether the intake is closed
+    * `workers` - how many shared interpreters are ready
+    * `agents` - how many have each status
+    * `classes`, `problems` - the agent classes that were found; files that could not be imported, maps with `"file"` and `"error"`
+    * `messages_waiting`, `timers`, `dead_letters`, `escalations` - how many there are
+    * `paused` - what `pause/2` holds
+    * `limits`, `slots`, `budget` - what is allowed, who has a slot or waits for one, what was spent
+    * `counters` - what happened since the instance started: `calls`, `casts`, `delivered`, `commits`, `failures`, `restarts`, `worker_deaths`, ...
   """
   @doc since: "0.1.0"
   @spec info(instance()) :: map()

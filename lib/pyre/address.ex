@@ -119,6 +119,17 @@ defmodule Pyre.Address do
     ArgumentError -> :closed
   end
 
+  @doc "The id and the class of an agent, by its handle. Reads the whole table: for what happens seldom."
+  @spec name(Instance.t(), pos_integer()) :: {id(), String.t()}
+  def name(instance, handle) do
+    [name] =
+      :ets.select(instance.agents, [
+        {pattern(%{1 => :"$1", @handle => handle, @class => :"$2"}), [], [{{:"$1", :"$2"}}]}
+      ])
+
+    name
+  end
+
   @doc "A new incarnation of an agent's process takes the address over."
   @spec take_over(Instance.t(), id(), pid()) ::
           {:ok,

@@ -69,15 +69,24 @@ defmodule Pyre.Snapshot do
 
     with :ok <- File.mkdir_p(Path.dirname(path)),
          {:ok, file} <- :file.open(beside, [:write, :raw, :binary, {:delayed_write, 1_048_576, 1_000}]),
+         :ok <- close_to_others(beside),
          {:ok, count} <- write_all(file, instance),
          :ok <- :file.datasync(file),
          :ok <- :file.close(file),
-         :ok <- File.chmod(beside, 0o600),
          :ok <- File.rename(beside, path),
          :ok <- sync_directory(path) do
       {:ok, count}
     else
       {:error, reason} -> {:error, "the snapshot #{path} could not be written: #{:file.format_error(reason)}"}
+    end
+  end
+
+  # Before anything is in it: states are nobody else's business. What is no file of ours (a device, a pipe) keeps its mode.
+  defp close_to_others(path) do
+    case File.lstat(path) do
+      {:ok, %File.Stat{type: :regular}} -> File.chmod(path, 0o600)
+      {:ok, _other} -> :ok
+      error -> error
     end
   end
 

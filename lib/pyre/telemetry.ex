@@ -1,30 +1,58 @@
 defmodule Pyre.Telemetry do
   @events [
-    {[:call, :start], "a call from Elixir begins", "`system_time`", "`name`, `handler`"},
-    {[:call, :stop], "it has been answered", "`duration` (native units)",
-     "`name`, `handler`, `result`: `:ok` or the error's kind"},
-    {[:worker, :start], "an interpreter is ready", "`system_time`", "`name`, `worker`, `os_pid`"},
-    {[:worker, :stop], "an interpreter ended, or could not be started", "`system_time`",
-     "`name`, `worker`, `os_pid`, `error`"},
-    {[:wire, :invalid], "an interpreter broke the protocol and is replaced", "`count`",
-     "`name`, `worker`, `os_pid`, `reason`"},
-    {[:agent, :message], "a message ended and was answered", "`count`", "`name`, `class`, `handler`"},
-    {[:agent, :failed], "a handler failed, the agent's process ends", "`count`",
-     "`name`, `id`, `class`, `error`"},
-    {[:agent, :progress], "a message told how far it is, about twenty times a second at most", "`count`",
-     "`name`, `id`, `class`, `handler`, `message_id`, `attempt`, `fraction`, `text`"},
-    {[:tool, :start], "a tool begins for an agent", "`system_time`",
-     "`name`, `tool`, `id`, `class`, `handler`"},
-    {[:tool, :stop], "it has ended", "`duration` (native units)",
-     "`name`, `tool`, `id`, `class`, `handler`, `result`: `:ok`, `:tool_error`, `:exit`, `:cancelled` or the error's kind"},
-    {[:dead_letter], "a message without a caller was given up", "`count`",
-     "`name`, `id`, `class`, `handler`, `reason`"},
-    {[:generation], "a generation of agents' code has come so far", "`count`",
-     "`name`, `generation`, `status`: `:importing`, `:rejected`, `:rolling`, `:current` or `:retired`, `reason`"},
-    {[:escalation, :opened], "an agent asks a person", "`count`",
-     "`name`, `id`, `class`, `escalation`, `kind`, `question`, `assignee`"},
-    {[:escalation, :decided], "a person decided, or nobody can any more", "`count`",
-     "the same, and `outcome`, `answer`, `by`"}
+    {[:call, :start], "a call from Elixir begins", [:system_time], [:name, :handler]},
+    {[:call, :stop], "it has been answered", [:duration], [:name, :handler, :result]},
+    {[:worker, :start], "an interpreter is ready", [:system_time], [:name, :worker, :os_pid]},
+    {[:worker, :stop], "an interpreter died, or could not be started", [:system_time],
+     [:name, :worker, :os_pid, :error]},
+    {[:wire, :invalid], "an interpreter broke the protocol and is replaced", [:count],
+     [:name, :worker, :os_pid, :reason]},
+    {[:agent, :message], "a message of an agent has ended: it is answered, or given up", [:count],
+     [:name, :class, :handler]},
+    {[:agent, :failed], "a handler failed, the agent's process ends", [:count], [:name, :id, :class, :error]},
+    {[:agent, :progress], "a message told how far it is, about twenty times a second at most", [:count],
+     [:name, :id, :class, :handler, :message_id, :attempt, :fraction, :text]},
+    {[:tool, :start], "a tool begins for an agent", [:system_time], [:name, :tool, :id, :class, :handler]},
+    {[:tool, :stop], "it has ended", [:duration], [:name, :tool, :id, :class, :handler, :result]},
+    {[:dead_letter], "a message without a caller was given up", [:count],
+     [:name, :id, :class, :handler, :reason]},
+    {[:generation], "a generation of agents' code has come so far", [:count],
+     [:name, :generation, :status, :reason]},
+    {[:escalation, :opened], "an agent asks a person", [:count],
+     [:name, :id, :class, :escalation, :kind, :question, :assignee]},
+    {[:escalation, :decided], "a person decided, or nobody can any more", [:count],
+     [:name, :id, :class, :escalation, :kind, :question, :assignee, :outcome, :answer, :by]}
+  ]
+
+  @keys [
+    count: "always 1, for counters",
+    duration: "in native units: `System.convert_time_unit(duration, :native, :microsecond)`",
+    system_time: "in native units, as `System.system_time/0` gives it",
+    name: "the instance's name",
+    id: "the agent's id",
+    class: "the agent's class, a string",
+    handler: "the handler's name, a string",
+    worker: "the worker's number",
+    os_pid: "the interpreter's pid in the operating system; nil where none could be started",
+    error: "a `Pyre.Error` or a `Pyre.PythonError`",
+    reason:
+      "of a dead letter: see `Pyre.dead_letters/2`; of a broken protocol: what was wrong, a term; of a generation: why it was rejected, else nil",
+    result:
+      "`:ok`, or the kind of the `Pyre.Error`; `:python_error` for the handler's own. Of a tool also `:tool_error`, `:exit` and `:cancelled`",
+    tool: "the tool's name",
+    generation: "the generation's number",
+    status: "`:importing`, `:rejected`, `:rolling`, `:current` or `:retired`",
+    message_id: "the message's number in its agent",
+    attempt: "which attempt at the message this is, from 1",
+    fraction: "from 0 to 1, or nil",
+    text: "what the handler said of it",
+    escalation: "the escalation's id",
+    kind: "`:question` or `:failure`",
+    question: "what the agent asks",
+    assignee: "whom it asks, or nil",
+    outcome: "`:answered`, `:dismissed`, `:expired` or `:closed`",
+    answer: "the answer, or nil",
+    by: "who decided, or nil"
   ]
 
   @moduledoc """
@@ -32,14 +60,28 @@ defmodule Pyre.Telemetry do
 
   Pyre doesn't depend on it. It looks once, when the application starts, whether it is there.
 
+      :telemetry.attach("slow calls", [:pyre, :call, :stop], &MyApp.Metrics.call/4, nil)
+
+  Handlers run in the process that emits, so in that of a caller, an agent or a worker: they must be quick, and one that raises is
+  detached by `:telemetry`. No event carries arguments, replies or states. For figures without `:telemetry` there is `Pyre.metrics/1`.
+
   | event | when | measurements | metadata |
   |---|---|---|---|
-  #{Enum.map_join(@events, "\n", fn {name, meaning, measurements, metadata} -> "| `#{inspect([:pyre | name])}` | #{meaning} | #{measurements} | #{metadata} |" end)}
+  #{Enum.map_join(@events, "\n", fn {name, meaning, measurements, metadata} -> "| `#{inspect([:pyre | name])}` | #{meaning} | #{Enum.map_join(measurements, ", ", &"`#{&1}`")} | #{Enum.map_join(metadata, ", ", &"`#{&1}`")} |" end)}
+
+  The keys:
+
+  #{Enum.map_join(@keys, "\n", fn {key, meaning} -> "  * `#{key}` - #{meaning}" end)}
   """
 
   @compile {:no_warn_undefined, :telemetry}
 
-  @doc "The names of all events."
+  @doc """
+  The names of all events.
+
+      iex> [:pyre, :call, :stop] in Pyre.Telemetry.events()
+      true
+  """
   @doc since: "0.1.0"
   @spec events() :: [[atom()]]
   def events, do: for({name, _meaning, _measurements, _metadata} <- @events, do: [:pyre | name])

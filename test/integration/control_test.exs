@@ -20,6 +20,8 @@ defmodule Pyre.Integration.ControlTest do
 
   defp word(text), do: Regex.scan(~r/[\w.-]+/, text) |> List.flatten()
 
+  defp last_line(text), do: text |> String.split("\n", trim: true) |> List.last()
+
   test "an agent's life, from the outside", %{pyre: pyre, socket: socket} do
     assert {"k\n", 0} = ctl(socket, ["start", "Journal", "--id", "k"])
     assert {_nothing, 0} = ctl(socket, ["call", "k", "append", ~s({"entry": 1})])
@@ -87,6 +89,31 @@ defmodule Pyre.Integration.ControlTest do
     assert text =~ "\npyre_ready 1\n"
     assert {text, 0} = ctl(socket, ["tree"])
     assert text =~ "└── j  Journal running"
+  end
+
+  test "what is wrong is told with what mends it, and a script sees it by the exit status", %{
+    pyre: pyre,
+    socket: socket
+  } do
+    # The machine's own findings differ from one to the next: only what this instance adds is looked at.
+    assert {text, _status} = ctl(socket, ["doctor"])
+    assert text =~ ~r/^ok +the instance is ready$/m
+    refute text =~ "parked"
+
+    :ok = Pyre.park(pyre, "j", reason: "the ledger is audited")
+    assert {text, 1} = ctl(socket, ["doctor"])
+    assert text =~ ~r/^WRONG +the agent j is parked\n +ctl quarantine tells why; .*ctl unpark j$/m
+    assert text =~ ~r/^1 wrong/m
+    assert {json, 1} = ctl(socket, ["doctor", "--json"])
+    assert json =~ ~s("status": "ok")
+    assert json =~ ~s("what": "the agent j is parked")
+
+    :ok = Pyre.unpark(pyre, "j")
+    findings = Pyre.Doctor.instance(pyre)
+    assert {text, status} = ctl(socket, ["doctor"])
+    assert status == if(Pyre.Doctor.wrong?(findings), do: 1, else: 0)
+    # Both clients word it alike.
+    assert last_line(text) == last_line(Pyre.Doctor.text(findings))
   end
 
   test "what people are asked is listed, answered and dismissed", %{pyre: pyre, socket: socket} do

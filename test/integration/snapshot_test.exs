@@ -202,6 +202,16 @@ defmodule Pyre.Integration.SnapshotTest do
     assert {:error, %Error{kind: :not_found}} = Pyre.state(two, "a")
   end
 
+  test "is its user's alone, also where an earlier attempt left a file that was not", %{path: path} do
+    File.write!(path <> ".new", "left over")
+    File.chmod!(path <> ".new", 0o644)
+    one = start_pyre!(snapshot: path)
+    {:ok, "a"} = Pyre.start_agent(one, "Journal", id: "a")
+    stop(one)
+    assert Bitwise.band(File.stat!(path).mode, 0o777) == 0o600
+    refute File.exists?(path <> ".new")
+  end
+
   test "where it can't be written the log says so", %{folder: folder} do
     File.write!(Path.join(folder, "file"), "")
     one = start_pyre!(snapshot: Path.join(folder, "file/below"), log: true)

@@ -119,6 +119,20 @@ defmodule Pyre.Integration.ValuesTest do
     assert [%{deaths: 0}] = Pyre.workers(pyre)
   end
 
+  test "a state that grows beyond 1 MiB is warned about, once" do
+    pyre = start_pyre!(log: true)
+    id = start_agent!(pyre, "Echo")
+    assert {:ok, _kind} = Pyre.call(pyre, id, :keep, %{value: String.duplicate("x", 1_000_000)})
+    refute_received {:logged, :warning, "the state of agent" <> _rest, _meta}
+
+    for bytes <- [1_100_000, 1_200_000],
+        do: {:ok, _kind} = Pyre.call(pyre, id, :keep, %{value: String.duplicate("x", bytes)})
+
+    assert_received {:logged, :warning, "the state of agent" <> rest, %{agent_id: ^id}}
+    assert rest =~ "(Echo) has 1074 KiB" and rest =~ "16 MiB"
+    refute_received {:logged, :warning, "the state of agent" <> _rest, _meta}
+  end
+
   test "nesting is bounded, on both sides" do
     pyre = start_pyre!()
     {:ok, id} = Pyre.start_agent(pyre, "Echo")

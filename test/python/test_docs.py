@@ -1,38 +1,41 @@
-"""The Python in the README and the guides is what it claims to be."""
+"""What the README and the guides show in Python, and as configuration, is what it claims to be: it runs."""
 
 from __future__ import annotations
 
 import ast
-import re
+import configparser
+import importlib.util
+import inspect
+import subprocess
 import sys
-import textwrap
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from docs_page import ROOT, Block, blocks, files, pages
 from pyre._discovery import discover
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parents[2]
-PAGES = [
-    ROOT / "README.md",
-    *sorted((ROOT / "docs" / "guides").glob("*.md")),
-    *ROOT.glob("priv/python/examples/*/README.md"),
+BLOCKS = [(page, block) for page in pages() for block in blocks(page)]
+PYTHON = [(page, block) for page, block in BLOCKS if block.language == "python"]
+TESTS = [(page, block) for page, block in PYTHON if block.is_test]
+CONFIGURATION = [(page, block) for page, block in BLOCKS if block.language in {"toml", "ini", "dockerfile"}]
+# What an example's page shows goes on from the example's own files, which have tests of their own.
+OF_EXAMPLES = [
+    (page, block)
+    for page in ROOT.glob("priv/python/examples/*/README.md")
+    for block in blocks(page)
+    if block.language == "python"
 ]
-FENCE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-BLOCKS = [
-    (page, number, block) for page in PAGES for number, block in enumerate(FENCE.findall(page.read_text()), start=1)
-]
-# What a block goes on from, where an earlier one of its page has the imports.
-GIVEN = "from pyre import Agent, Context, handler\n"
-AGENTS = [(page, number, block) for page, number, block in BLOCKS if "(Agent)" in block]
+WITH_FILES = [page for page in pages() if files(page)]
 
 
 def _name(value: object) -> str:
-    return value.name if isinstance(value, Path) else str(value) if isinstance(value, int) else ""
+    return value.name if isinstance(value, Path) else str(value.line) if isinstance(value, Block) else ""
 
 
 @pytest.fixture(autouse=True)
@@ -44,21 +47,65 @@ def _restored_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         del sys.modules[name]
 
 
+def _written(page: Path, directory: Path) -> Path:
+    for name, source in files(page).items():
+        (directory / name).write_text(source)
+    return directory
+
+
 def test_there_are_some() -> None:
-    assert len(AGENTS) >= 5
+    assert len(PYTHON) >= 12
+    assert len(TESTS) >= 3
+    assert len(WITH_FILES) >= 5
 
 
-@pytest.mark.parametrize(("page", "number", "block"), BLOCKS, ids=_name)
-def test_a_block_is_python(page: Path, number: int, block: str) -> None:
-    # Where a page shows methods alone, they are indented as they stand in their class.
-    ast.parse(textwrap.dedent(block), f"{page.name}, block {number}")
+@pytest.mark.parametrize(("page", "block"), PYTHON, ids=_name)
+def test_a_block_of_python_is_a_test_or_a_part_of_a_file(page: Path, block: Block) -> None:
+    tree = ast.parse(block.text, f"{page.name}:{block.line}")
+    assert tree.body
+    assert block.is_test or block.classes, "it is in no file, so nothing runs it"
 
 
-@pytest.mark.parametrize(("page", "number", "block"), AGENTS, ids=_name)
-def test_a_block_with_agents_is_imported_without_a_problem(page: Path, number: int, block: str, tmp_path: Path) -> None:
-    (tmp_path / f"docs_{page.stem.replace('-', '_')}_{number}.py").write_text(
-        block if "import" in block else GIVEN + block
-    )
-    found = discover([str(tmp_path)])
+@pytest.mark.parametrize(("page", "block"), OF_EXAMPLES, ids=_name)
+def test_a_block_of_an_example_is_python(page: Path, block: Block) -> None:
+    assert ast.parse(block.text, f"{page}:{block.line}").body
+
+
+@pytest.mark.parametrize("page", WITH_FILES, ids=_name)
+def test_the_files_of_a_page_are_imported_without_a_problem(page: Path, tmp_path: Path) -> None:
+    found = discover([str(_written(page, tmp_path))])
     assert found.problems == []
     assert found.classes
+
+
+@pytest.mark.parametrize(("page", "block"), TESTS, ids=_name)
+def test_the_tests_of_a_page_pass(page: Path, block: Block, tmp_path: Path) -> None:
+    sys.path.insert(0, str(_written(page, tmp_path)))
+    path = tmp_path / "shown_tests.py"
+    path.write_text(block.text)
+    spec = importlib.util.spec_from_file_location("shown_tests", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    shown = [function for name, function in vars(module).items() if name.startswith("test_")]
+    assert shown
+    for function in shown:
+        assert not inspect.signature(function).parameters, "a test with fixtures needs pytest itself"
+        function()
+
+
+@pytest.mark.parametrize(("page", "block"), CONFIGURATION, ids=_name)
+def test_configuration_parses(page: Path, block: Block) -> None:
+    assert page.suffix == ".md"
+    if block.language == "toml":
+        assert tomllib.loads(block.text)
+    elif block.language == "ini":
+        # As systemd reads it: keys may be there more than once, and have no value.
+        parser = configparser.ConfigParser(strict=False, allow_no_value=True, interpolation=None)
+        parser.read_string(block.text)
+        assert parser.sections()
+    else:
+        hadolint = Path(sys.executable).with_name("hadolint")
+        done = subprocess.run([hadolint, "-"], input=block.text, text=True, capture_output=True, check=False)
+        assert done.returncode == 0, done.stdout

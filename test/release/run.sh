@@ -85,6 +85,12 @@ start() {
 }
 start
 [ "$(ctl call Slow add '{"n": 2}')" = 2 ] || fail "an agent does not answer"
+said=$(ctl doctor)
+status=$?
+[[ $said == *"the instance is ready"*"agent classes: Slow"* ]] || fail "the doctor says: $said"
+# What the machine lacks is the machine's: only the status must fit what is said.
+grep -q '^WRONG' <<<"$said"
+[ $status != $? ] || fail "the doctor ends with $status, and says: $said"
 interpreters=$(ctl workers --json | "$python" -c 'import json, sys; print(*(w["os_pid"] for w in json.load(sys.stdin)))')
 [ -n "$interpreters" ] || fail "it has no interpreters"
 

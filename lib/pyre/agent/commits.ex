@@ -8,9 +8,13 @@ defmodule Pyre.Agent.Commits do
   #   {handle, state, revision, answered, reply}             written by version 1 of the agent's class
   #   {handle, state, revision, answered, reply, version}    by another one
 
-  alias Pyre.{Instance, Mailbox}
+  require Logger
+
+  alias Pyre.{Address, Instance, Mailbox}
 
   @answered 4
+  # It travels, is compared and is copied as a whole with each message that changes it; 16 MiB is the end.
+  @large_bytes 1_048_576
 
   @doc "The committed state and its revision; an empty binary and 0 where nothing is committed yet."
   @spec get(Instance.t(), pos_integer()) :: {binary(), non_neg_integer()}
@@ -37,12 +41,26 @@ defmodule Pyre.Agent.Commits do
   @spec put(Instance.t(), pos_integer(), binary(), Mailbox.key() | nil, binary() | nil, pos_integer() | nil) ::
           pos_integer()
   def put(instance, handle, state, answered, reply, version \\ nil) do
-    {_state, revision, before} = load(instance, handle)
+    {last, revision, before} = load(instance, handle)
+    if byte_size(state) > @large_bytes and byte_size(last) <= @large_bytes, do: warn(instance, handle, state)
     # What comes from the port is a part of a frame of up to 64 KB, which it would keep alive.
     row = row(handle, :binary.copy(state), revision + 1, {answered, reply}, version || before)
     :ets.insert(instance.commits, row)
     Instance.count(instance, :commits)
     revision + 1
+  end
+
+  # Once, as it grows beyond the bound.
+  defp warn(instance, handle, state) do
+    {id, class} = Address.name(instance, handle)
+
+    Logger.warning(
+      "the state of agent #{inspect(id)} (#{class}) has #{div(byte_size(state), 1024)} KiB; each message that changes it writes them " <>
+        "all, and none may have more than 16 MiB. Keep large things elsewhere, or in agents of their own",
+      agent_id: id,
+      class: class,
+      pyre: instance.name
+    )
   end
 
   defp row(handle, state, revision, {answered, reply}, version) when version in [0, 1],

@@ -4,7 +4,7 @@ defmodule Pyre.Control.Verbs do
   # What an operator can ask for: each verb is a public function of `Pyre`, with its arguments by name, as they came from the
   # command line. Nothing here knows how it is shown.
 
-  alias Pyre.{Error, PythonError}
+  alias Pyre.{Doctor, Error, PythonError}
 
   @call_timeout_ms 60_000
 
@@ -24,6 +24,7 @@ defmodule Pyre.Control.Verbs do
   end
 
   def run(name, "health", _args, _more), do: {:ok, Pyre.health(name)}
+  def run(name, "doctor", _args, _more), do: {:ok, Doctor.instance(name)}
 
   def run(name, "agents", args, _more) do
     filter =

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 __all__ = [
     "agents",
     "as_json",
+    "doctor",
     "event",
     "fields",
     "generations",
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 WIDEST = 60
+# As `mix pyre.doctor` has them (lib/pyre/doctor.ex).
+MARKS = {"ok": "ok     ", "warning": "warning", "wrong": "WRONG  "}
 MIB = 1024 * 1024
 
 # Whatever MessagePack carries.
@@ -85,6 +88,20 @@ def status(node: Map) -> str:
 def health(found: Map) -> str:
     """Show one word, and why."""
     return "\n".join([found["status"], *_warnings(found["reasons"])])
+
+
+def doctor(found: list[Map]) -> str:
+    """Show each finding on a line, and on one more what mends it; at the end how many are wrong."""
+    lines = []
+    for finding in found:
+        lines.append(f"{MARKS[finding['status']]}  {finding['what']}")
+        if finding["mend"]:
+            lines.append(f"{'':11}{finding['mend']}")
+    wrong, warnings = ([each["status"] for each in found].count(status) for status in ("wrong", "warning"))
+    summary = f"{wrong} wrong" if wrong else "nothing is wrong"
+    if warnings:
+        summary += f", {warnings} warning{'s' * (warnings > 1)}"
+    return "\n".join([*lines, "", summary])
 
 
 def agents(found: Map) -> str:

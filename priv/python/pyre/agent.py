@@ -33,6 +33,35 @@ class Agent(Activation):
 
     Its durable state is `self.state`, an instance of the nested class `State`; it is committed with each reply, and
     rolled back when a handler raises. Other attributes live as long as the activation does.
+
+        class Counter(Agent):
+            autostart = True
+
+            class State:
+                total: int = 0
+
+            @handler
+            async def add(self, ctx: Context, n: int = 1) -> int:
+                self.state.total += n
+                return self.state.total
+
+    What a class may say of itself:
+
+    * `autostart`: True runs an agent named after the class from the instance's start on, a text one with that id, a
+      mapping of ids to start arguments one for each.
+    * `version`: of its `State`, an integer from 1 on. Where it differs from the one that wrote a committed state,
+      `migrate(state: dict, from_version: int) -> dict`, a static or class method, makes the one into the other.
+    * `rate_limit`: how many messages may come to each of its agents, "20/s" or (20, 1.0); beyond it `RateLimited`.
+    * `concurrency`: how many of its agents run a message at once; the others wait in their turn.
+
+    Hooks, each optional, `async def` or `def`, with `ctx` where they name it:
+
+    * `on_start(self, ctx)`: at each start and restart, before the first message.
+    * `on_stop(self, ctx)`: when the agent is stopped, or its instance ends without a snapshot.
+    * `on_error(self, ctx, exc)`: when a handler has raised, to clean up outside; the state is rolled back all the same.
+    * `on_down(self, ctx, id, reason)`: when an agent that it monitors is stopped or terminated.
+
+    `self.id` is its address.
     """
 
     __slots__ = ()

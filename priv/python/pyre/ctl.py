@@ -149,6 +149,7 @@ WHOM = [
 VERBS: dict[str, tuple[str, Callable[[Any], str], list[Argument]]] = {
     "status": ("the node on a few lines", text.status, []),
     "health": ("ready or not, and why; exit status 1 where it is not ready", text.health, []),
+    "doctor": ("what is wrong, and how to mend it; exit status 1 where something is", text.doctor, []),
     "agents": (
         "the agents",
         text.agents,
@@ -274,7 +275,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_NO_NODE
     except (BrokenPipeError, KeyboardInterrupt):
         return EXIT_REFUSED
-    return EXIT_REFUSED if verb == "health" and not (answer and answer["status"] == "ready") else 0
+    return 0 if _good(verb, answer) else EXIT_REFUSED
+
+
+def _good(verb: str, answer: Any) -> bool:  # noqa: ANN401  # whatever MessagePack carries
+    """Two verbs ask how it is, and scripts want a plain yes or no."""
+    if verb == "health":
+        return bool(answer) and answer["status"] == "ready"
+    return verb != "doctor" or all(finding["status"] != "wrong" for finding in answer)
 
 
 if __name__ == "__main__":
