@@ -14,7 +14,12 @@ defmodule Pyre.Metrics do
   @spec all(Pyre.instance()) :: [sample()]
   def all(instance) do
     info = Pyre.info(instance)
-    counters = for {name, value} <- Enum.sort(info.counters), do: {:"pyre_#{name}_total", [], value}
+    # Each worker tells of its own deaths: a sum over that name must not count them twice.
+    counters =
+      for {name, value} <- Enum.sort(info.counters),
+          name != :worker_deaths,
+          do: {:"pyre_#{name}_total", [], value}
+
     agents = for {status, count} <- Enum.sort(info.agents), do: {:pyre_agents, [status: status], count}
     gauges = for key <- [:timers, :messages_waiting, :dead_letters], do: {:"pyre_#{key}", [], info[key]}
     ready = {:pyre_ready, [], if(Pyre.health(instance).status == :ready, do: 1, else: 0)}

@@ -16,6 +16,7 @@ import pytest
 
 from docs_page import ROOT, Block, blocks, files, pages
 from pyre._discovery import discover
+from pyre.ctl import VERBS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,6 +77,11 @@ def test_the_files_of_a_page_are_imported_without_a_problem(page: Path, tmp_path
     found = discover([str(_written(page, tmp_path))])
     assert found.problems == []
     assert found.classes
+
+
+def test_every_command_of_an_operator_is_in_the_guide() -> None:
+    guide = (ROOT / "docs/guides/operations.md").read_text()
+    assert [verb for verb in VERBS if f"`{verb}" not in guide] == []
 
 
 @pytest.mark.parametrize(("page", "block"), TESTS, ids=_name)

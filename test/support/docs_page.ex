@@ -20,13 +20,14 @@ defmodule Pyre.DocsPage do
 
   defp part(page, {start, length}), do: binary_part(page, start, length)
 
-  @doc "The statements of a block of Elixir, each with the result that the page shows for it (`#=> ...`), if it shows one."
+  @doc "The statements of a block of Elixir, each with the result that the page shows for it (`#=> ...`, or as in `iex`), if it shows one."
   @spec statements(String.t(), pos_integer(), String.t()) :: [{Macro.t(), String.t() | nil}]
   def statements(text, line, file) do
+    text = from_iex(text)
     {quoted, comments} = Code.string_to_quoted_with_comments!(text, line: line, file: file)
     results = for %{text: "#=> " <> result, line: at} <- comments, do: {at, result}
     quoted = unblock(quoted)
-    ends = Enum.map(quoted, &last_line/1)
+    ends = ends(text, line)
 
     for {{statement, at}, next} <- Enum.zip(Enum.zip(quoted, ends), tl(ends) ++ [:infinity]) do
       shown = for {line, result} <- results, line >= at and line < next, do: result
@@ -34,8 +35,35 @@ defmodule Pyre.DocsPage do
     end
   end
 
+  # What `iex` prints becomes a comment, so that each line keeps its number.
+  defp from_iex(text) do
+    if text =~ ~r/^iex> /m do
+      text
+      |> String.split("\n")
+      |> Enum.map_join("\n", fn
+        "iex> " <> statement -> statement
+        "...> " <> rest -> rest
+        "" -> ""
+        printed -> "#=> " <> printed
+      end)
+    else
+      text
+    end
+  end
+
   defp unblock({:__block__, _meta, statements}), do: statements
   defp unblock(statement), do: [statement]
+
+  # A bare literal tells its line only where it is asked to.
+  defp ends(text, line) do
+    text
+    |> Code.string_to_quoted!(
+      line: line,
+      literal_encoder: fn literal, meta -> {:ok, {:literal, meta, [literal]}} end
+    )
+    |> unblock()
+    |> Enum.map(&last_line/1)
+  end
 
   defp last_line(statement) do
     {_statement, last} =

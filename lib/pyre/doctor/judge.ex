@@ -235,11 +235,18 @@ defmodule Pyre.Doctor.Judge do
   defp worker(%{worker: no, deaths: deaths, last_error: error}) when deaths > 0,
     do:
       warning(
-        "worker #{no} has lost #{deaths} interpreters, the last one: #{message(error)}",
+        "worker #{no} has lost #{interpreters(deaths)}#{last(error)}",
         "ctl quarantine tells which agents did it, the log how"
       )
 
   defp worker(_sound), do: []
+
+  defp interpreters(1), do: "an interpreter"
+  defp interpreters(count), do: "#{count} interpreters"
+
+  # Forgotten as soon as the next one is ready.
+  defp last(nil), do: ""
+  defp last(error), do: ": #{Exception.message(error)}"
 
   defp message(nil), do: "nothing is known"
   defp message(error), do: Exception.message(error)
@@ -248,7 +255,7 @@ defmodule Pyre.Doctor.Judge do
     do: wrong("the agent #{id} is parked", "ctl quarantine tells why; once that is mended: ctl unpark #{id}")
 
   defp quarantined(%{id: id, strikes: strikes}),
-    do: warning("the agent #{id} is watched, with #{strikes} strikes", "ctl quarantine tells why")
+    do: warning("the agent #{id} is watched; its strikes: #{strikes}", "ctl quarantine tells why")
 
   defp terminated(%{id: id}),
     do:
@@ -270,6 +277,9 @@ defmodule Pyre.Doctor.Judge do
   defp pause(all), do: "#{all}"
 
   defp letters(0), do: []
+
+  defp letters(1),
+    do: warning("a message was given up", "ctl dead-letters tells which and why, retries and discards")
 
   defp letters(count),
     do:

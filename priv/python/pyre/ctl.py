@@ -21,7 +21,7 @@ from pyre import _ctl_text as text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["NoNodeError", "RefusedError", "ask", "default_path", "find_socket", "main", "parser"]
+__all__ = ["VERBS", "NoNodeError", "RefusedError", "ask", "default_path", "find_socket", "main", "parser"]
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
