@@ -64,11 +64,17 @@ defmodule Pyre do
   alias Pyre.Wire.{Body, MsgPack}
   alias Pyre.Worker.Pool
 
+  @typedoc "The name of an instance: its option `:name`."
   @type instance :: atom()
+  @typedoc "An agent's address: 1 to 255 bytes of UTF-8, unique in the instance."
   @type id :: String.t()
+  @typedoc "The name of a group: as an id, and unique among groups."
   @type group :: String.t()
+  @typedoc "An agent class by the name that it has in Python; `Counter` and `:Counter` mean `\"Counter\"`."
   @type class :: String.t() | atom()
+  @typedoc "A handler by the name of its method: 1 to 255 bytes."
   @type handler :: String.t() | atom()
+  @typedoc "What went wrong: on Pyre's side, or in the agent's own code."
   @type error :: Pyre.Error.t() | Pyre.PythonError.t()
 
   @max_handler_bytes 255
