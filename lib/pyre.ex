@@ -517,16 +517,8 @@ defmodule Pyre do
     instance = Instance.fetch!(instance)
 
     with :ok <- Starter.check_id(id), {:ok, agent} <- address(instance, id) do
-      if agent.status == :parked, do: unpark_agent(instance, agent), else: :ok
+      if agent.status == :parked, do: Restarting.unpark(instance, agent), else: :ok
     end
-  end
-
-  defp unpark_agent(instance, agent) do
-    Quarantine.forget(instance, agent.handle)
-    Address.put_status(instance, agent.id, :running)
-    History.note(instance, agent.id, :unparked, %{})
-    if agent.pid, do: send(agent.pid, :unparked)
-    :ok
   end
 
   @doc """
@@ -1201,8 +1193,9 @@ defmodule Pyre do
       {:ok, %{generation: 2, status: :current}} = Pyre.reload(MyApp.Pyre)
 
   One interpreter more is started with the new code. Where a file that was sound can't be imported any more, the generation is rejected:
-  `{:error, error}` of the kind `:worker_start`, with the `problems` in its details, and everything goes on as it was. Else one
-  interpreter after the other ends as soon as what runs in it has ended (at the latest after `:generation_timeout`), and agents move
+  `{:error, error}` of the kind `:worker_start`, with the `problems` in its details, and everything goes on as it was. Else a share of the
+  agents (`:canary_share`, one in ten) tries it for `:canary_period` (5 seconds): where they crash more than the others, where a state does not
+  migrate, or where the interpreter dies, it is rejected too, and they go back. Then one interpreter after the other ends as soon as what runs in it has ended (at the latest after `:generation_timeout`), and agents move
   between two messages: nobody sees an error of the change itself. A class of another `version` has its agents' states migrated.
 
   Files that change without a reload concern nobody, not even an interpreter that is started later.
@@ -1221,7 +1214,8 @@ defmodule Pyre do
 
       [%{generation: 1, status: :current, workers: [1, 2, 3]}] = Pyre.generations(MyApp.Pyre)
 
-  `status` is `:importing`, `:rejected` (with the `reason`), `:rolling`, `:current` or `:retired`.
+  `status` is `:importing`, `:trial`, `:rejected` (with the `reason`), `:rolling`, `:current` or `:retired`. A rejected one still has a
+  worker where an agent has committed a state with it that the current code is too old for.
   """
   @doc since: "0.1.0"
   @spec generations(instance()) :: [map()]

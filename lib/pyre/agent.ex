@@ -39,7 +39,8 @@ defmodule Pyre.Agent do
     Watch
   }
 
-  alias Pyre.{Address, Classes, Error, History, Instance, Limits, Mailbox, Pause, Telemetry, Timers, Worker}
+  alias Pyre.{Address, Classes, Error, Generations, History, Instance, Limits, Mailbox, Pause, Telemetry}
+  alias Pyre.{Timers, Worker}
   alias Pyre.Escalations.Table
   alias Pyre.Events.Subscriptions
   alias Pyre.Group.Member
@@ -68,6 +69,7 @@ defmodule Pyre.Agent do
     epoch: 0,
     active?: false,
     interleaves?: false,
+    moves?: false,
     mail?: false,
     turn: 0,
     slot: nil,
@@ -378,6 +380,7 @@ defmodule Pyre.Agent do
 
   defp handle(:workers_changed, %{phase: :waiting} = state), do: resume(state)
   defp handle({:admitted, worker}, state), do: admitted(worker, state)
+  defp handle(:move, state), do: move(%{state | moves?: true})
   defp handle(:slot, state), do: slot_granted(%{state | slot: :fresh})
   defp handle(:unparked, %{phase: :parked} = state), do: resume(state)
   defp handle(:workers_changed, %{phase: {:waiting, :on_start}} = state), do: begin_on_start(state)
@@ -460,6 +463,7 @@ defmodule Pyre.Agent do
   # What ran has ended: others have their turn.
   defp next(%{slot: :held} = state), do: state |> Slots.leave() |> next()
   defp next(%{stop: stop} = state) when stop != nil, do: end_politely(state)
+  defp next(%{moves?: true, phase: :idle, beside: []} = state), do: move(state)
   defp next(%{mail?: false} = state), do: state
 
   defp next(%{turn: turn} = state),
@@ -824,7 +828,9 @@ defmodule Pyre.Agent do
   # what has no caller waits until other code is there, and a person unparks the agent.
   defp not_runnable(message, error, state) do
     _back = message.kind in @hooks or Mailbox.unclaim(state.instance, message.key, message.attempt)
-    park(state, Ending.parked_by_hand(state, error.message))
+    parked = park(state, Ending.parked_by_hand(state, error.message))
+    Generations.crashed(state.instance, state, error, 2)
+    parked
   end
 
   defp note(state, message, outcome, error),
@@ -1011,6 +1017,25 @@ defmodule Pyre.Agent do
     Ending.interrupted(state, message, error)
     resume(state)
   end
+
+  ## Another worker
+
+  # Other code is to run it: as soon as nothing of it runs, and when the worker has let go of it.
+  defp move(%{worker: nil} = state), do: next(%{state | moves?: false})
+
+  defp move(%{phase: phase, beside: [], running: nil, probation?: false} = state)
+       when phase in [:idle, :paused, :holding, :parked] do
+    state = %{state | moves?: false}
+    if Placement.stays?(state), do: next_if_idle(state), else: move_out(state)
+  end
+
+  defp move(state), do: state
+
+  defp move_out(%{active?: true, phase: phase, worker: {_no, worker}, epoch: epoch} = state)
+       when phase != :parked,
+       do: state |> Placement.leave() |> fence(worker, epoch)
+
+  defp move_out(state), do: state |> Placement.leave() |> next_if_idle()
 
   defp fenced(state), do: %{state | fence: nil} |> Watch.forget() |> begin_again()
 

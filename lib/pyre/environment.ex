@@ -74,6 +74,7 @@ defmodule Pyre.Environment do
     do: with_unit(value, @milliseconds)
 
   defp parse(:pos_count, value), do: integer(value)
+  defp parse(:share, value), do: with({number, ""} <- Float.parse(value), do: {:ok, number})
   defp parse(:bytes, value), do: with_unit(value, @bytes)
   defp parse(:boolean, value) when value in ["true", "1", "yes"], do: {:ok, true}
   defp parse(:boolean, value) when value in ["false", "0", "no"], do: {:ok, false}

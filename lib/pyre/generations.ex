@@ -1,34 +1,26 @@
 defmodule Pyre.Generations do
   @moduledoc false
 
-  # Generations of agents' code. The first begins with the instance; a reload begins the next. The rows are State's:
+  # Generations of agents' code. The first begins with the instance; a reload begins the next: one interpreter more, the canary, imports it;
+  # a share of the agents tries it there; then all interpreters change over, one after the other. The rows are Pyre.Generations.Table's, who
+  # tries it and how that is judged is Pyre.Generations.Trial's.
   #
-  #   {number, status, at, pinned, reason}     `pinned`: pairs of a directory and the copy of its sources
-  #
-  # status:
-  #   :importing   one interpreter, the canary, imports it; nobody uses it yet
-  #   :rejected    it was worse than the current one; `reason` says how
-  #   :rolling     it is the current one; interpreters of the one before end as soon as what runs in them has
-  #   :current     all interpreters run it
-  #   :retired     no interpreter runs it any more
-  #
-  # This process leads a reload and decides; what it decided is in the table and in the instance's flag, from which a successor
+  # This process leads a reload and decides; what it decided is in the table and in the instance's flags, from which a successor
   # goes on. Nobody waits for it but who asked for the reload: an interpreter that starts reads its generation from the table.
 
   use GenServer
 
   require Logger
 
-  alias Pyre.Agent.Starter
-  alias Pyre.{Classes, Error, Instance, Telemetry}
-  alias Pyre.Generations.Sources
+  alias Pyre.Agent.{Restarting, Restarts, Starter}
+  alias Pyre.{Address, Classes, Error, Instance}
+  alias Pyre.Generations.{Declarations, Sources, Table, Trial}
   alias Pyre.Worker.{Isolation, Pool}
 
-  @kept 20
+  @sweep_ms 200
 
-  @type status :: :importing | :rejected | :rolling | :current | :retired
-  @type pinned :: [{Path.t(), Path.t()}]
-
+  # roll: the reload under way. number, canary; from: who waits; trial?, trial, info: the trial, and what the canary told; leaving, last: the
+  # canary's process is awaited.
   defstruct [:instance, :roll]
 
   @spec start_link(atom()) :: GenServer.on_start()
@@ -38,7 +30,7 @@ defmodule Pyre.Generations do
   @spec reload(Instance.t(), keyword()) :: {:ok, map()} | {:error, Error.t()}
   def reload(instance, opts) do
     with pid when is_pid(pid) <- Instance.whereis(instance, :generations) do
-      GenServer.call(pid, {:reload, opts[:force]}, opts[:timeout])
+      GenServer.call(pid, {:reload, Map.new(opts)}, opts[:timeout])
     else
       nil -> {:error, Error.new(:not_ready, "who leads reloads is being restarted; try again")}
     end
@@ -54,7 +46,7 @@ defmodule Pyre.Generations do
   @doc "The generations, the newest first, as maps."
   @spec all(Instance.t()) :: [map()]
   def all(instance) do
-    for {number, status, at, _pinned, reason} <- instance.generations |> :ets.tab2list() |> Enum.sort(:desc) do
+    for {number, status, at, _pinned, reason} <- Table.all(instance) do
       workers =
         for %{generation: ^number, worker: no, os_pid: pid, role: role} when is_integer(pid) <-
               Pool.all(instance),
@@ -65,20 +57,17 @@ defmodule Pyre.Generations do
     end
   end
 
-  @doc "What an interpreter that is started now is to run: the candidate in the canary, the current one elsewhere."
-  @spec for_worker(Instance.t(), pos_integer()) :: {pos_integer(), pinned()}
+  @doc "What an interpreter that is started now is to run: the candidate in the canary, what it was kept for in one that was kept, the current one elsewhere."
+  @spec for_worker(Instance.t(), pos_integer()) :: {pos_integer(), Table.pinned()}
   def for_worker(instance, no) do
-    candidate = :ets.match(instance.generations, {:"$1", :importing, :_, :_, :_})
-
     number =
-      if Pool.role(instance, no) == :canary and candidate != [],
-        do: hd(hd(candidate)),
-        else: Instance.generation(instance)
+      case {Pool.role(instance, no), Table.numbers(instance, [:importing, :trial])} do
+        {:canary, [candidate]} -> candidate
+        {{:kept, rejected}, _any} -> rejected
+        _other -> Instance.generation(instance)
+      end
 
-    case :ets.lookup(instance.generations, number) do
-      [{^number, _status, _at, pinned, _reason}] -> {number, pinned}
-      [] -> {number, []}
-    end
+    {number, Table.pinned(instance, number)}
   end
 
   @doc "An interpreter is about to be ready. Its classes are the instance's where it runs the current generation."
@@ -98,6 +87,19 @@ defmodule Pyre.Generations do
   @spec failed(Instance.t(), pos_integer(), Error.t()) :: :ok
   def failed(instance, no, error), do: Instance.notify(instance, :generations, {:failed, no, error})
 
+  @doc """
+  An agent crashed, or can't run with the code of its worker, and that is written down. Counts against a generation that is being tried;
+  `weight` is 2 for what will happen to every agent of the class alike.
+  """
+  @spec crashed(Instance.t(), Pyre.Agent.t(), Pyre.error(), 1..2) :: :ok
+  def crashed(_instance, %{worker: nil}, _error, _weight), do: :ok
+
+  def crashed(instance, %{id: id, worker: {no, _pid}}, error, weight) do
+    if Instance.trial(instance) || Pool.canary?(instance.config, no),
+      do: Instance.notify(instance, :generations, {:crashed, no, id, error, weight}),
+      else: :ok
+  end
+
   ## Callbacks
 
   @impl GenServer
@@ -105,7 +107,7 @@ defmodule Pyre.Generations do
     instance = Instance.fetch!(name)
     Instance.register(instance, :generations)
 
-    if :ets.info(instance.generations, :size) == 0,
+    if Table.all(instance) == [],
       do: {:ok, %__MODULE__{instance: begin_first(instance)}},
       else: {:ok, %__MODULE__{instance: instance}, {:continue, :resume}}
   end
@@ -113,67 +115,104 @@ defmodule Pyre.Generations do
   # A predecessor died. What was not decided yet is not: the canary ends. What was, is carried on.
   @impl GenServer
   def handle_continue(:resume, %{instance: instance} = state) do
-    current = Instance.generation(instance)
+    if kept(instance) != [], do: sweep_later()
+    roll = %{canary: canary(instance), from: nil, trial: nil}
 
-    undecided =
-      for {number, :importing, _at, _pinned, _reason} <- :ets.tab2list(instance.generations), do: number
+    case {Table.numbers(instance, [:importing]), Table.numbers(instance, [:trial]),
+          Table.numbers(instance, [:rolling])} do
+      {[number], [], _rolling} ->
+        {:noreply, give_up(%{state | roll: Map.put(roll, :number, number)}, "who led the reload died", [])}
 
-    rolling? =
-      match?([{_number, :rolling, _at, _pinned, _reason}], :ets.lookup(instance.generations, current))
+      {[], [number], _rolling} ->
+        {:noreply, take_back(%{state | roll: Map.put(roll, :number, number)}, "who led the reload died")}
 
-    case {undecided, rolling?} do
-      {[number], _rolling?} ->
-        {:noreply, give_up(%{state | roll: %{number: number, from: nil}}, "who led the reload died", [])}
+      {[], [], [number]} ->
+        {:noreply, advance(%{state | roll: Map.put(roll, :number, number)})}
 
-      {[], true} ->
-        {:noreply, advance(%{state | roll: %{number: current, from: nil}})}
-
-      {[], false} ->
+      {[], [], []} ->
         {:noreply, state}
     end
   end
 
+  # Its role may be that of a spare by now.
+  defp canary(instance) do
+    Enum.find_value(Pool.all(instance), fn %{worker: no, role: role} ->
+      Pool.canary?(instance.config, no) and not match?({:kept, _number}, role) and no
+    end)
+  end
+
   @impl GenServer
-  def handle_call({:reload, force?}, from, %{roll: nil} = state) do
-    case prepare(state.instance, force?) do
-      {:begun, number} -> {:noreply, %{state | roll: %{number: number, from: from}}}
-      unchanged_or_error -> {:reply, unchanged_or_error, state}
+  def handle_call({:reload, opts}, from, %{roll: nil} = state) do
+    case prepare(state.instance, opts.force) do
+      {:begun, number, canary} ->
+        roll = %{number: number, canary: canary, from: from, trial?: opts.trial, trial: nil}
+        {:noreply, %{state | roll: roll}}
+
+      unchanged_or_error ->
+        {:reply, unchanged_or_error, state}
     end
   end
 
-  def handle_call({:reload, _force?}, _from, state) do
+  def handle_call({:reload, _opts}, _from, state) do
     {:reply, {:error, Error.new(:not_ready, "another reload is under way; try again when it is over")}, state}
   end
 
   @impl GenServer
-  def handle_info({:ready, no, number, info}, %{instance: instance, roll: %{number: number} = roll} = state) do
-    if no == Pool.canary(instance.config) and Instance.generation(instance) != number,
-      do: {:noreply, judge(%{state | roll: roll}, info)},
+  def handle_info({:ready, no, number, info}, %{roll: %{number: number, canary: no, trial: nil}} = state) do
+    if Instance.generation(state.instance) != number,
+      do: {:noreply, judge(state, info)},
       else: {:noreply, advance(state)}
   end
 
-  # It had begun to start before the current generation was decided on.
+  # Others may have begun to start before the current generation was decided on.
   def handle_info({:ready, _no, _number, _info}, state), do: {:noreply, advance(state)}
 
-  def handle_info({:failed, no, error}, %{instance: instance, roll: %{number: number}} = state) do
-    if no == Pool.canary(instance.config) and Instance.generation(instance) != number,
-      do: {:noreply, give_up(state, Exception.message(error), [])},
-      else: {:noreply, state}
+  def handle_info({:failed, no, error}, %{instance: instance, roll: %{number: number, canary: no}} = state) do
+    cond do
+      Instance.generation(instance) == number -> {:noreply, state}
+      state.roll.trial == nil -> {:noreply, give_up(state, Exception.message(error), [])}
+      true -> {:noreply, take_back(state, "its interpreter died: #{Exception.message(error)}")}
+    end
   end
 
   def handle_info({:failed, _no, _error}, state), do: {:noreply, state}
+
+  def handle_info({:crashed, no, id, error, weight}, %{roll: %{trial: %Trial{} = trial} = roll} = state) do
+    trial = Trial.crashed(trial, id, no == roll.canary, weight)
+    state = %{state | roll: %{roll | trial: trial}}
+
+    if no == roll.canary and Trial.worse?(trial),
+      do:
+        {:noreply,
+         take_back(state, "its agents crash more than before, the last one #{id}: #{in_short(error)}")},
+      else: {:noreply, state}
+  end
+
+  # It had begun before its code was rejected.
+  def handle_info({:crashed, no, id, _error, _weight}, %{instance: instance} = state) do
+    if Enum.any?(kept(instance), &(&1.worker == no)), do: forgive(instance, id)
+    {:noreply, state}
+  end
+
+  def handle_info({:trial_over, number}, %{roll: %{number: number, trial: %Trial{}} = roll} = state),
+    do: {:noreply, %{state | roll: %{roll | trial: nil}} |> accept(roll.info) |> advance()}
+
+  def handle_info({:trial_over, _number}, state), do: {:noreply, state}
+  def handle_info(:sweep, state), do: {:noreply, sweep(state)}
 
   def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{roll: %{leaving: monitor, last: last}} = state) do
     _told = last.()
     {:noreply, %{state | roll: nil}}
   end
 
+  def handle_info({:DOWN, _monitor, :process, _pid, _reason}, state), do: {:noreply, state}
+
   ## The beginning of a generation
 
   defp begin_first(instance) do
     pinned =
       with {:ok, listing} <- Sources.scan(instance.config.agents),
-           {:ok, pinned} <- Sources.copy(listing, folder(instance, 1)) do
+           {:ok, pinned} <- Sources.copy(listing, Table.folder(instance, 1)) do
         pinned
       else
         {:error, reason} ->
@@ -184,40 +223,55 @@ defmodule Pyre.Generations do
           []
       end
 
-    put(instance, 1, :current, pinned, nil)
+    Table.put(instance, 1, :current, pinned)
     Instance.put_generation(instance, 1)
     instance
   end
 
   defp prepare(instance, force?) do
-    number = (instance.generations |> :ets.tab2list() |> Enum.map(&elem(&1, 0)) |> Enum.max()) + 1
+    number = Table.next(instance)
 
-    with {:ok, listing} <- Sources.scan(instance.config.agents),
-         {:ok, pinned} <- Sources.copy(listing, folder(instance, number)) do
+    with {:ok, canary} <- free_number(instance),
+         {:ok, listing} <- scan(instance),
+         {:ok, pinned} <- copy(listing, Table.folder(instance, number)) do
       if force? or changed?(instance, pinned) do
-        put(instance, number, :importing, pinned, nil)
-        start_canary(instance)
-        {:begun, number}
+        Table.put(instance, number, :importing, pinned)
+        _free = Pool.reserve(instance, canary, :canary)
+        Isolation.start(instance, canary)
+        {:begun, number, canary}
       else
-        _removed = File.rm_rf(folder(instance, number))
+        _removed = Table.remove(instance, number)
         {:ok, %{generation: Instance.generation(instance), status: :unchanged}}
       end
-    else
-      {:error, reason} -> {:error, Error.new(:worker_start, reason)}
     end
   end
 
-  defp changed?(instance, pinned) do
-    [{_number, _status, _at, current, _reason}] =
-      :ets.lookup(instance.generations, Instance.generation(instance))
+  # There are few: each that was kept costs an interpreter.
+  defp free_number(instance) do
+    taken = for %{worker: no} <- Pool.all(instance), do: no
 
-    Sources.fingerprint(pinned) != Sources.fingerprint(current)
+    case Enum.find(Pool.canaries(instance.config), &(&1 not in taken)) do
+      nil ->
+        numbers = for %{role: {:kept, number}} <- Pool.all(instance), do: number
+
+        {:error,
+         Error.new(
+           :not_ready,
+           "agents still need the rejected generations #{Enum.join(Enum.sort(numbers), ", ")}: stop these agents, give them an older state (Pyre.put_state), or, where one such generation is right after all, reload it without a trial"
+         )}
+
+      no ->
+        {:ok, no}
+    end
   end
 
-  defp start_canary(instance) do
-    no = Pool.canary(instance.config)
-    _there = Pool.reserve(instance, no, :canary)
-    Isolation.start(instance, no)
+  defp scan(instance), do: with({:error, reason} <- Sources.scan(instance.config.agents), do: failed(reason))
+  defp copy(listing, target), do: with({:error, reason} <- Sources.copy(listing, target), do: failed(reason))
+  defp failed(reason), do: {:error, Error.new(:worker_start, reason)}
+
+  defp changed?(instance, pinned) do
+    current = Table.pinned(instance, Instance.generation(instance))
+    Sources.fingerprint(pinned) != Sources.fingerprint(current)
   end
 
   ## The canary has imported it
@@ -226,30 +280,84 @@ defmodule Pyre.Generations do
     before = for %{"file" => file} <- Classes.problems(instance), do: file
 
     case Enum.reject(problems, &(&1["file"] in before)) do
-      [] -> state |> accept(info) |> advance()
+      [] -> begin_trial(state, info)
       worse -> give_up(state, Enum.map_join(worse, "; ", &"#{&1["file"]}: #{&1["error"]}"), worse)
     end
   end
 
-  defp accept(%{instance: instance, roll: %{number: number}} = state, info) do
+  defp begin_trial(%{instance: instance, roll: %{number: number} = roll} = state, info) do
+    %{canary_share: share, canary_period: period_ms, watch: watch?} = instance.config
+
+    with true <- roll.trial? and period_ms > 0 and not watch?,
+         {trial, highest} <- Trial.choose(instance, share) do
+      Table.update(instance, number, :trial)
+      Instance.put_trial(instance, {number, highest})
+      move(Trial.pids(instance))
+      Process.send_after(self(), {:trial_over, number}, period_ms)
+      %{state | roll: Map.merge(roll, %{trial: trial, info: info})}
+    else
+      _nobody_to_try_it -> state |> accept(info) |> advance()
+    end
+  end
+
+  # They go when nothing of them runs.
+  defp move(pids), do: for(pid <- pids, do: send(pid, :move))
+
+  defp accept(%{instance: instance, roll: %{number: number, canary: canary}} = state, info) do
     before = autostart(instance)
+    declared = Declarations.read(instance)
     Instance.put_generation(instance, number)
     Classes.replace(instance, info)
-    update(instance, number, :rolling, nil)
+    Declarations.withdraw(instance, declared)
+    Table.update(instance, number, :rolling)
     # From now on it is a spare like others, of which there is one more than usual until the roll is over.
-    Pool.turn(instance, Pool.canary(instance.config), :canary, :spare)
+    Pool.turn(instance, canary, :canary, :spare)
+    Instance.put_trial(instance, nil)
+    Pool.wake(instance)
     added = autostart(instance) -- before
     _started = added != [] and spawn(fn -> Starter.autostart(instance, added) end)
-    state
+    put_in(state.roll[:declared], declared)
   end
 
   defp autostart(instance),
     do: for(class <- Classes.all(instance), [id, args] <- class["autostart"], do: {class["name"], id, args})
 
+  # Nobody has used it yet.
   defp give_up(%{instance: instance, roll: %{number: number, from: from}} = state, reason, problems) do
-    update(instance, number, :rejected, reason)
-    _removed = File.rm_rf(folder(instance, number))
+    Table.update(instance, number, :rejected, reason)
+    _removed = Table.remove(instance, number)
+    error = rejection(instance, number, reason, problems)
+    end_canary(state, fn -> from && GenServer.reply(from, {:error, error}) end)
+  end
 
+  # Agents have used it. They go back, each as soon as nothing of it runs; those with a newer state than the current code can take stay,
+  # and the interpreter with them.
+  defp take_back(%{instance: instance, roll: %{number: number, canary: canary} = roll} = state, reason) do
+    Table.update(instance, number, :rejected, reason)
+    Instance.keep_generation(instance)
+    Pool.turn(instance, canary, :canary, {:kept, number})
+    pids = Trial.pids(instance)
+    Instance.put_trial(instance, nil)
+    _moving = move(pids)
+    Pool.wake(instance)
+    _forgiven = roll.trial && Enum.each(roll.trial.crashed, &forgive(instance, &1))
+    error = rejection(instance, number, reason, [])
+    _told = roll.from && GenServer.reply(roll.from, {:error, error})
+    sweep_later()
+    %{state | roll: nil}
+  end
+
+  # What the rejected code did to it doesn't count.
+  defp forgive(instance, id) do
+    case Address.fetch(instance, id) do
+      {:ok, %{status: :parked} = agent} -> Restarting.unpark(instance, agent)
+      {:ok, %{status: :terminated}} -> spawn(fn -> Restarting.restart(instance, id, []) end)
+      {:ok, %{handle: handle}} -> Restarts.forgive(instance, handle)
+      :error -> :gone
+    end
+  end
+
+  defp rejection(instance, number, reason, problems) do
     error =
       Error.new(
         :worker_start,
@@ -258,15 +366,50 @@ defmodule Pyre.Generations do
       )
 
     Logger.error(Exception.message(error) <> tracebacks(problems), pyre: instance.name)
-    end_canary(state, fn -> from && GenServer.reply(from, {:error, error}) end)
+    error
   end
 
   defp tracebacks(problems), do: Enum.map_join(problems, &"\n#{&1["traceback"]}")
 
+  # Of a traceback the last line says what it was.
+  defp in_short(error) do
+    case error |> Exception.message() |> String.split("\n", trim: true) do
+      [line] -> line
+      [first | lines] -> "#{first} ... #{List.last(lines)}"
+    end
+  end
+
   # Its number is free for the next reload when it is gone, and only then is this one over.
-  defp end_canary(%{instance: instance} = state, last) do
-    pid = Isolation.stop(instance, Pool.canary(instance.config))
-    %{state | roll: %{leaving: Process.monitor(pid), last: last}}
+  defp end_canary(%{roll: %{canary: nil}} = state, last) do
+    _told = last.()
+    %{state | roll: nil}
+  end
+
+  defp end_canary(%{instance: instance, roll: roll} = state, last) do
+    pid = Isolation.stop(instance, roll.canary)
+    %{state | roll: Map.merge(roll, %{leaving: Process.monitor(pid), last: last})}
+  end
+
+  ## Rejected code that is kept
+
+  defp kept(instance), do: for(%{role: {:kept, _number}} = worker <- Pool.all(instance), do: worker)
+
+  defp sweep_later, do: Process.send_after(self(), :sweep, @sweep_ms)
+
+  # It ends when no agent needs it any more, and what runs in it has ended.
+  defp sweep(%{instance: instance} = state) do
+    for %{worker: no, role: {:kept, number}, status: status} <- kept(instance),
+        Trial.needed(instance, no) == 0 do
+      if status == :ready, do: Pool.close(instance, no, :draining)
+
+      if Pool.under_way(instance, no) <= 0 do
+        _pid = Isolation.stop(instance, no)
+        Table.remove(instance, number)
+      end
+    end
+
+    if kept(instance) != [], do: sweep_later()
+    state
   end
 
   ## The roll
@@ -279,7 +422,7 @@ defmodule Pyre.Generations do
     older =
       for worker <- Pool.all(instance),
           worker.generation not in [0, current],
-          worker.role != :canary,
+          not new_or_kept?(worker.role),
           do: worker
 
     ready = Enum.filter(older, &(&1.status == :ready))
@@ -295,6 +438,8 @@ defmodule Pyre.Generations do
 
   # A worker that had begun to start with what has been older code since.
   defp advance(state), do: state
+
+  defp new_or_kept?(role), do: role == :canary or match?({:kept, _number}, role)
 
   defp replace_one(%{instance: instance} = state, worker) do
     if Pool.spare?(instance) do
@@ -312,9 +457,7 @@ defmodule Pyre.Generations do
   end
 
   # One more than usual: where it serves agents by now, another takes its place, and it comes back as a spare.
-  defp retire_canary(%{instance: instance} = state) do
-    no = Pool.canary(instance.config)
-
+  defp retire_canary(%{instance: instance, roll: %{canary: no}} = state) do
     case Enum.find(Pool.all(instance), &(&1.worker == no)) do
       nil ->
         _told = finish(state)
@@ -334,43 +477,17 @@ defmodule Pyre.Generations do
     end
   end
 
-  defp finish(%{instance: instance, roll: %{number: number, from: from}}) do
-    for {older, status, _at, _pinned, _reason} <- :ets.tab2list(instance.generations),
-        older < number and status in [:current, :rolling] do
-      _removed = File.rm_rf(folder(instance, older))
-      update(instance, older, :retired, nil)
+  defp finish(%{instance: instance, roll: %{number: number, from: from} = roll}) do
+    # Who took the roll over doesn't know what was declared before, and looks at every class.
+    Declarations.add(instance, Map.get(roll, :declared, %{}))
+
+    for older <- Table.numbers(instance, [:current, :rolling]), older < number do
+      _removed = Table.remove(instance, older)
+      Table.update(instance, older, :retired)
     end
 
-    update(instance, number, :current, nil)
+    Table.update(instance, number, :current)
     Logger.info("all interpreters run generation #{number}", pyre: instance.name)
     from && GenServer.reply(from, {:ok, %{generation: number, status: :current}})
-  end
-
-  ## The table
-
-  defp folder(instance, number), do: Path.join(instance.directory, "code-#{number}")
-
-  defp put(instance, number, status, pinned, reason) do
-    :ets.insert(instance.generations, {number, status, DateTime.utc_now(), pinned, reason})
-
-    :ets.select_delete(instance.generations, [
-      {{:"$1", :_, :_, :_, :_}, [{:<, :"$1", number - @kept}], [true]}
-    ])
-
-    told(instance, number, status, reason)
-  end
-
-  defp update(instance, number, status, reason) do
-    :ets.update_element(instance.generations, number, [{2, status}, {5, reason}])
-    told(instance, number, status, reason)
-  end
-
-  defp told(instance, number, status, reason) do
-    Telemetry.event([:generation], %{count: 1}, %{
-      name: instance.name,
-      generation: number,
-      status: status,
-      reason: reason
-    })
   end
 end

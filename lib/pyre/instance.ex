@@ -111,7 +111,7 @@ defmodule Pyre.Instance do
   # 5 how many pauses there are, 6 how many results of steps there are,
   # 7 how many follow an agent, 8 how many rows tell of escalations what message they belong to, 9 how many subscriptions there are, 10 set when a message had a
   # priority, 11 the generation of code, 12 set when anything is
-  # limited.
+  # limited, 13 the generation that is tried, and 14 the highest hash of those who try it, 15 set when a rejected one had to be kept.
   @handle 1
   @draining 2
   @unique 3
@@ -124,6 +124,9 @@ defmodule Pyre.Instance do
   @priorities 10
   @generation 11
   @limited 12
+  @trial 13
+  @trial_highest 14
+  @kept_generation 15
   @carried [@handle, @unique, @letter_bytes, @pauses, @steps, @escalating, @priorities, @limited]
 
   @doc "The validated options of an instance, as a map."
@@ -268,6 +271,32 @@ defmodule Pyre.Instance do
   @spec put_generation(t(), pos_integer()) :: :ok
   def put_generation(%__MODULE__{flags: flags}, number), do: :atomics.put(flags, @generation, number)
 
+  @doc "The generation that a share of the agents tries, and the highest hash of their ids; nil where none is tried."
+  @spec trial(t()) :: {pos_integer(), non_neg_integer()} | nil
+  def trial(%__MODULE__{flags: flags}) do
+    case :atomics.get(flags, @trial) do
+      0 -> nil
+      number -> {number, :atomics.get(flags, @trial_highest)}
+    end
+  end
+
+  @doc "Begins a trial, or ends it."
+  @spec put_trial(t(), {pos_integer(), non_neg_integer()} | nil) :: :ok
+  def put_trial(%__MODULE__{flags: flags}, nil), do: :atomics.put(flags, @trial, 0)
+
+  def put_trial(%__MODULE__{flags: flags}, {number, highest}) do
+    :atomics.put(flags, @trial_highest, highest)
+    :atomics.put(flags, @trial, number)
+  end
+
+  @doc "Is there, or was there, a rejected generation that some agent's state needs?"
+  @spec kept_generation?(t()) :: boolean()
+  def kept_generation?(%__MODULE__{flags: flags}), do: :atomics.get(flags, @kept_generation) == 1
+
+  @doc "Takes note that a rejected generation is kept."
+  @spec keep_generation(t()) :: :ok
+  def keep_generation(%__MODULE__{flags: flags}), do: :atomics.put(flags, @kept_generation, 1)
+
   @doc "Closes the intake: from now on calls, casts and starts are answered `stopping`."
   @spec close(t()) :: :ok
   def close(%__MODULE__{flags: flags}), do: :atomics.put(flags, @draining, 1)
@@ -292,7 +321,7 @@ defmodule Pyre.Instance do
 
   @doc "New flags for an instance."
   @spec new_flags() :: :atomics.atomics_ref()
-  def new_flags, do: :atomics.new(12, signed: true)
+  def new_flags, do: :atomics.new(15, signed: true)
 
   @doc "Makes a process of the tree findable by its role."
   @spec register(t(), term()) :: true

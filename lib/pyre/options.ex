@@ -20,6 +20,7 @@ defmodule Pyre.Options do
           | :string_or_nil
           | :directories
           | :map
+          | :share
           | :boolean
           | :env
           | :tools
@@ -85,6 +86,11 @@ defmodule Pyre.Options do
        "ms without progress after which an interpreter is replaced; `:infinity` for breakpoints"},
     spare: {:boolean, true, "keep one interpreter more, warm, that takes the place of one that is lost"},
     max_isolated: {:non_neg_integer, 16, "interpreters beside the shared ones, for agents with `:isolation`"},
+    canary_share:
+      {:share, 0.1,
+       "the part of the agents, more than 0 and at most 1, that tries a new generation of code first; at least one does"},
+    canary_period:
+      {:ms, 5_000, "ms that they try it before all others get it; with 0, or `:watch`, all get it at once"},
     generation_timeout:
       {:pos_ms, 300_000,
        "ms that what runs may go on after a reload, in an interpreter of older code, before that is ended"},
@@ -145,6 +151,9 @@ defmodule Pyre.Options do
 
   @reload [
     force: {:boolean, false, "load the code anew although no file has changed"},
+    trial:
+      {:boolean, true,
+       "let a share of the agents try it first, for the instance's `:canary_period`; without, all get it at once"},
     timeout: {:timeout, 300_000, "how long to wait for all interpreters to run it, in ms"}
   ]
 
@@ -316,6 +325,7 @@ defmodule Pyre.Options do
   def valid?(:pos_timeout, value), do: value == :infinity or (is_integer(value) and value > 0)
   def valid?(:ms, value), do: valid?(:non_neg_integer, value)
   def valid?(:pos_ms, value), do: valid?(:pos_integer, value)
+  def valid?(:share, value), do: is_number(value) and value > 0 and value <= 1
   def valid?(:pos_count, value), do: valid?(:pos_timeout, value)
   def valid?(:bytes, value), do: is_nil(value) or (is_integer(value) and value >= @least_bytes)
   def valid?(:isolation, {:tenant, key}), do: is_binary(key) and key != ""
@@ -372,6 +382,7 @@ defmodule Pyre.Options do
   def describe(:pos_timeout), do: "a positive integer or :infinity"
   def describe(:ms), do: "a non-negative integer (milliseconds)"
   def describe(:pos_ms), do: "a positive integer (milliseconds)"
+  def describe(:share), do: "a number more than 0 and at most 1"
   def describe(:pos_count), do: describe(:pos_timeout)
   def describe(:bytes), do: "a number of bytes, at least #{@least_bytes}"
   def describe(:isolation), do: ":dedicated or {:tenant, key}, where the key is a string"

@@ -81,6 +81,22 @@ defmodule Pyre.Timers do
     :ok
   end
 
+  @doc "Takes timers back that a class has declared, as far as the agent has not set others in their place."
+  @spec withdraw(Instance.t(), agent(), [{String.t(), String.t(), Schedule.t()}]) :: :ok
+  def withdraw(instance, {_id, handle}, declared) do
+    for {key, handler, schedule} <- declared do
+      case row(instance, {handle, key}) do
+        {_due, _handle, _name, _id, ^handler, <<0x80>>, ^schedule, _planned, _last} ->
+          take(instance, {handle, key})
+
+        _another_or_none ->
+          :ok
+      end
+    end
+
+    :ok
+  end
+
   @doc "Takes one timer back."
   @spec cancel(Instance.t(), agent(), String.t(), binary()) :: :ok
   def cancel(instance, {_id, handle}, class, key) do

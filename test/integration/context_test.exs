@@ -59,12 +59,17 @@ defmodule Pyre.Integration.ContextTest do
       folder = workspace()
       {:ok, "g"} = Pyre.start_agent(pyre, "Gatekeeper", id: "g")
       args = %{of: "g", handler: "go", args: %{folder: folder, name: "x"}}
-      assert {:error, %Error{kind: :timeout}} = Pyre.call(pyre, "a", :ask_any, args, timeout: 100)
+
+      # Both deadlines are the same instant: either the handler has been told and answers, or its caller has been.
+      assert Pyre.call(pyre, "a", :ask_any, args, timeout: 100) |> timed_out?()
       assert Pyre.call(pyre, "g", :passed) == {:ok, []}
       {:ok, left} = Pyre.call(pyre, "a", :remaining, %{}, timeout: 1_000)
       assert_in_delta left, 1.0, 0.05
       assert_nobody_waits(pyre)
     end
+
+    defp timed_out?({:error, %Error{kind: :timeout}}), do: true
+    defp timed_out?(reply), do: reply == {:ok, ["error", "timeout"]}
 
     test "ends with the handler that made it: the callee may run, nobody waits", %{pyre: pyre} do
       folder = workspace()

@@ -201,6 +201,73 @@ defmodule Pyre.Integration.ReloadTest do
     assert message =~ "older code can't run it"
   end
 
+  test "living agents get the timers, subscriptions and interleaving handlers of the new code", %{
+    folder: folder
+  } do
+    declares = fn timer, topic, extra ->
+      write(folder, "till.py", """
+      import asyncio
+
+      from pyre import Agent, Context, every, handler, on
+
+      class Till(Agent):
+          class State:
+              seen: list[str]
+
+          @every(0.02)
+          async def #{timer}(self, ctx: Context) -> None:
+              if "#{timer}" not in self.state.seen:
+                  self.state.seen.append("#{timer}")
+
+          @on("#{topic}")
+          async def heard(self, event) -> None:
+              self.state.seen.append("#{topic}")
+
+          @handler
+          async def mine(self, ctx: Context) -> None:
+              ctx.every(3600.0, "mine")
+
+      #{extra}
+      """)
+    end
+
+    declares.("older", "first", "")
+    pyre = start(folder)
+    {:ok, "a"} = Pyre.start_agent(pyre, "Till", id: "a", args: %{seen: []})
+    eventually(fn -> match?({:ok, %{"seen" => ["older"]}, _revision}, Pyre.state(pyre, "a")) end)
+    {:ok, nil} = Pyre.call(pyre, "a", :mine)
+
+    declares.("newer", "second", """
+        @handler(interleave=True)
+        async def status(self) -> int:
+            return len(self.state.seen)
+
+        @handler
+        async def long(self) -> None:
+            await asyncio.sleep(30)
+    """)
+
+    {:ok, %{generation: 2}} = Pyre.reload(pyre)
+    eventually(fn -> match?({:ok, %{"seen" => ["older", "newer"]}, _revision}, Pyre.state(pyre, "a")) end)
+    Pyre.publish(pyre, "first", %{})
+    Pyre.publish(pyre, "second", %{})
+
+    eventually(fn ->
+      match?({:ok, %{"seen" => ["older", "newer", "second"]}, _revision}, Pyre.state(pyre, "a"))
+    end)
+
+    assert ["mine", "newer"] = timers(pyre, "a")
+    assert Pyre.dead_letters(pyre) == []
+    :ok = Pyre.cast(pyre, "a", :long)
+    assert {:ok, 3} = Pyre.call(pyre, "a", :status)
+  end
+
+  defp timers(pyre, id) do
+    instance = Instance.get(pyre)
+    {:ok, %{handle: handle}} = Pyre.Address.fetch(instance, id)
+    for({{^handle, key}, _due, _unique} <- :ets.tab2list(instance.timer_index), do: key) |> Enum.sort()
+  end
+
   test "a directory that is watched is loaded by itself", %{folder: folder} do
     pyre = start(folder, watch: true)
     till!(pyre, "a")

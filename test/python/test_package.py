@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -85,3 +86,85 @@ def test_pytest_stops_the_agents_of_a_test(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.findall(r"closed \w+", done.stdout) == ["closed back", "closed front"]
+
+
+DIARY = """
+from pyre import Agent, Context, errors, handler
+
+
+class Diary(Agent):
+    class State:
+        lines: list[str]
+
+    @handler
+    async def write(self, ctx: Context, line: str) -> int:
+        if not line:
+            raise ValueError("nothing to write")
+        self.state.lines.append(line)
+        await ctx.call("shelf", "keep", line=line)
+        ctx.after(5.0, "forget")
+        return len(self.state.lines)
+
+    @handler
+    async def forget(self) -> None:
+        self.state.lines.clear()
+"""
+TEST_DIARY = """
+import pytest
+from diary import Diary
+from pyre import errors
+
+
+def test_the_diary(run_agent, golden) -> None:
+    diary = run_agent(Diary, args={"lines": []}, peers={"shelf": {"keep": lambda line: None}})
+    diary.call("write", line="a")
+    with pytest.raises(errors.RemoteError):
+        diary.call("write", line="")
+    diary.advance(6)
+    golden(diary)
+"""
+
+
+def _pytest(directory: Path, *arguments: str) -> str:
+    plugin = ["-p", "pyre.fixtures", "-p", "no:cacheprovider", "-q"]
+    command = [sys.executable, "-m", "pytest", *plugin, str(directory), *arguments]
+    environment = {"PYTHONPATH": str(PACKAGE)}
+    done = subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    return done.stdout + done.stderr
+
+
+def test_a_golden_history_is_kept_and_compared(tmp_path: Path) -> None:
+    (tmp_path / "diary.py").write_text(DIARY)
+    (tmp_path / "test_diary.py").write_text(TEST_DIARY)
+    assert "there is no test_the_diary.json yet" in _pytest(tmp_path)
+    assert "1 passed" in _pytest(tmp_path, "--update-golden")
+    history = json.loads((tmp_path / "golden" / "test_the_diary.json").read_text())
+    assert history == [
+        {"at": 0.0, "message": "on_start", "state": {"lines": []}},
+        {
+            "at": 0.0,
+            "message": "call",
+            "handler": "write",
+            "args": {"line": "a"},
+            "reply": 1,
+            "state": {"lines": ["a"]},
+            "sent": [{"kind": "call", "to": "shelf", "handler": "keep", "args": {"line": "a"}}],
+            "timers": [{"at": 5.0, "handler": "forget"}],
+        },
+        {
+            "at": 0.0,
+            "message": "call",
+            "handler": "write",
+            "args": {"line": ""},
+            "error": "ValueError: nothing to write",
+        },
+        {"at": 5.0, "message": "on_start", "timers": []},
+        {"at": 5.0, "message": "timer", "handler": "forget", "state": {"lines": []}},
+    ]
+    assert "1 passed" in _pytest(tmp_path)
+    (tmp_path / "diary.py").write_text(DIARY.replace("clear()", 'append("more")'))
+    said = _pytest(tmp_path)
+    assert "message 5 of 5 went another way than in test_the_diary.json" in said
+    assert '"state": {"lines": ["a", "more"]}' in said

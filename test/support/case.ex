@@ -46,7 +46,16 @@ defmodule Pyre.Case do
     {log?, opts} = Keyword.pop(opts, :log, false)
     name = :"pyre_#{System.unique_integer([:positive])}"
     if log?, do: LogProbe.attach(name)
-    defaults = [name: name, agents: fixture("agents"), workers: 1, spare: false, drain_timeout: 500]
+
+    defaults = [
+      name: name,
+      agents: fixture("agents"),
+      workers: 1,
+      spare: false,
+      drain_timeout: 500,
+      canary_period: 0
+    ]
+
     start_supervised!({Pyre, Keyword.merge(defaults, opts)}, id: name, restart: :temporary)
     %{directory: directory} = Instance.get(name)
     on_exit(fn -> assert_nothing_left(directory) end)

@@ -6,7 +6,7 @@ defmodule Pyre.Agent.Delivery do
   require Pyre.Wire, as: Wire
 
   alias Pyre.Agent.Commits
-  alias Pyre.{Address, Instance, Mailbox, Worker}
+  alias Pyre.{Address, Classes, Instance, Mailbox, Worker}
   alias Pyre.Worker.Pool
 
   @empty_map <<0x80>>
@@ -63,6 +63,9 @@ defmodule Pyre.Agent.Delivery do
     epoch = Address.next_epoch(state.instance, state.id, no)
     args = Address.start_args(state.instance, state.id)
     {committed, _revision, version} = Commits.load(state.instance, state.handle)
-    {%{state | epoch: epoch, active?: true}, {state.class, state.id, committed, args, version}}
+    # The code may be another than at the start.
+    interleaves? = Classes.interleaves?(state.instance, state.class)
+    state = %{state | epoch: epoch, active?: true, interleaves?: interleaves?}
+    {state, {state.class, state.id, committed, args, version}}
   end
 end

@@ -9,7 +9,20 @@ defmodule Pyre.Agent.Ending do
   alias Pyre.Agent.{Commits, Quarantine, Restarts, Waits}
   alias Pyre.Events.Subscriptions
   alias Pyre.Group.Member
-  alias Pyre.{Address, Classes, DeadLetters, Error, Escalations, History, Instance, Limits, Mailbox}
+
+  alias Pyre.{
+    Address,
+    Classes,
+    DeadLetters,
+    Error,
+    Escalations,
+    Generations,
+    History,
+    Instance,
+    Limits,
+    Mailbox
+  }
+
   alias Pyre.{Monitors, PythonError}
   alias Pyre.{Pause, Telemetry, Timers, Worker}
   alias Pyre.Worker.Pool
@@ -27,10 +40,12 @@ defmodule Pyre.Agent.Ending do
       {:restart, _delay} ->
         begin_anew(state)
         Address.put_status(state.instance, state.id, :restarting)
+        Generations.crashed(state.instance, state, error, 1)
         exit({:agent_failed, state.id, Exception.message(error)})
 
       :exhausted ->
         terminated(state)
+        Generations.crashed(state.instance, state, error, 1)
         exit({:shutdown, {:terminated, state.id}})
     end
   end
@@ -149,6 +164,7 @@ defmodule Pyre.Agent.Ending do
     leave(state)
     _verdict = crashed(state, error)
     terminated(state)
+    Generations.crashed(state.instance, state, error, 2)
     exit({:shutdown, {:terminated, state.id}})
   end
 

@@ -6,6 +6,7 @@ defmodule Pyre.Agent.Placement do
 
   alias Pyre.Agent.{Quarantine, Watch}
   alias Pyre.{Address, Error, Mailbox}
+  alias Pyre.Generations.Trial
   alias Pyre.Worker.{Isolation, Pool}
 
   @type t :: Pyre.Agent.t()
@@ -16,9 +17,7 @@ defmodule Pyre.Agent.Placement do
   def worker(state), do: {:ok, state}
 
   defp choose(%{instance: instance} = state) do
-    {:ok, %{opts: opts}} = Address.fetch(instance, state.id)
-
-    case Quarantine.role(instance, state.handle, opts) do
+    case role(state) do
       :probation ->
         Isolation.enter(instance, self())
         {:wait, %{state | probation?: true}}
@@ -26,12 +25,22 @@ defmodule Pyre.Agent.Placement do
       role ->
         case Pool.pick(instance, role) do
           {:ok, worker} -> {:ok, %{state | worker: worker}}
-          :missing when role == :shared -> {:wait, state}
+          :missing when role in [:shared, :canary] -> {:wait, state}
           :missing -> {want(instance, role), state}
           other -> {other, state}
         end
     end
   end
+
+  defp role(%{instance: instance} = state) do
+    {:ok, %{opts: opts}} = Address.fetch(instance, state.id)
+
+    with :shared <- Quarantine.role(instance, state.handle, opts), do: Trial.role(instance, state)
+  end
+
+  @doc "Is the agent's worker still one that it may run in? What others are asked in a reload."
+  @spec stays?(t()) :: boolean()
+  def stays?(%{worker: {no, _pid}} = state), do: Pool.role(state.instance, no) == role(state)
 
   defp want(instance, role) do
     if Isolation.room?(instance, role) do

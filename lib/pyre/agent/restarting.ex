@@ -1,9 +1,9 @@
 defmodule Pyre.Agent.Restarting do
   @moduledoc false
 
-  # Restarts and deletes agents on request. Runs in the process of whoever asks.
+  # Restarts, unparks and deletes agents on request. Runs in the process of whoever asks.
 
-  alias Pyre.Agent.{Client, Ending, Restarts, Starter}
+  alias Pyre.Agent.{Client, Ending, Quarantine, Restarts, Starter}
   alias Pyre.{Address, Error, History, Instance, Mailbox, Options, Patience}
   alias Pyre.Group.{Control, Table}
 
@@ -47,6 +47,16 @@ defmodule Pyre.Agent.Restarting do
       Address.change_status(instance, id, :restarting, :terminated)
       {:error, error}
     end
+  end
+
+  @doc "Lets a parked agent go on, with nothing held against it."
+  @spec unpark(Instance.t(), map()) :: :ok
+  def unpark(instance, agent) do
+    Quarantine.forget(instance, agent.handle)
+    Address.put_status(instance, agent.id, :running)
+    History.note(instance, agent.id, :unparked, %{})
+    if agent.pid, do: send(agent.pid, :unparked)
+    :ok
   end
 
   @doc "Forgets a terminated agent."

@@ -105,7 +105,9 @@ defmodule Pyre.Control.Verbs do
     {:ok, nil}
   end
 
-  def run(name, "reload", args, _more), do: Pyre.reload(name, force: args["force"] == true)
+  def run(name, "reload", args, _more),
+    do: Pyre.reload(name, force: args["force"] == true, trial: args["now"] != true)
+
   def run(name, "generations", _args, _more), do: {:ok, Pyre.generations(name)}
 
   def run(name, "dead-letters", args, _more) do

@@ -50,6 +50,17 @@ defmodule Pyre.Events.Subscriptions do
     :ok
   end
 
+  @doc "Takes back what a class has declared."
+  @spec withdraw(Instance.t(), {Address.id(), pos_integer()}, [{String.t(), String.t()}]) :: :ok
+  def withdraw(instance, {_id, handle}, declared) do
+    for {pattern, handler} <- declared do
+      remove(instance, pattern, {:agent, handle, handler})
+      :ets.delete(instance.subscriptions, {:of, handle, pattern, handler})
+    end
+
+    :ok
+  end
+
   @doc "An agent wants no more events of a pattern."
   @spec cancel(Instance.t(), {Address.id(), pos_integer()}, String.t(), String.t()) :: :ok
   def cancel(instance, {_id, handle}, class, pattern) do

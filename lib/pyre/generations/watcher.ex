@@ -29,7 +29,7 @@ defmodule Pyre.Generations.Watcher do
     now = scan(instance)
     ready? = now == seen and now != loaded
 
-    _logged = ready? && Generations.reload(instance, force: false, timeout: @reload_timeout_ms)
+    _logged = ready? && Generations.reload(instance, force: false, trial: false, timeout: @reload_timeout_ms)
 
     Process.send_after(self(), :look, @look_ms)
     {:noreply, %{state | loaded: if(ready?, do: now, else: loaded), seen: now}}

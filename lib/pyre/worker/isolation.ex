@@ -45,7 +45,7 @@ defmodule Pyre.Worker.Isolation do
   @impl GenServer
   def handle_continue(:restore, state) do
     for %{worker: no, role: role} <- Pool.all(state.instance),
-        isolated?(role) or no == canary(state),
+        isolated?(role) or Pool.canary?(state.instance.config, no),
         do: start(state.instance, no)
 
     {:noreply, state}
@@ -86,8 +86,6 @@ defmodule Pyre.Worker.Isolation do
   end
 
   ## Helpers
-
-  defp canary(state), do: Pool.canary(state.instance.config)
 
   defp known?(%{holder: {agent, _monitor}}, agent), do: true
   defp known?(state, agent), do: List.keymember?(state.queue, agent, 0)
@@ -138,6 +136,7 @@ defmodule Pyre.Worker.Isolation do
   end
 
   # The canary, and what it becomes, is Pyre.Generations' to end.
+  defp isolated?({:kept, _generation}), do: false
   defp isolated?(role), do: role not in [:shared, :spare, :canary, :leaving]
 
   @doc "Why there is no worker of that role."

@@ -5,7 +5,8 @@ defmodule Pyre.Worker.Pool do
   # agents. An agent that finds no worker leaves its pid here and is woken when that changes.
   #
   # Roles: `:shared` workers take any agent. The `:spare` is warm and takes none: when a shared one is lost, the two change
-  # roles, and what comes up again is the next spare. `:probation` and isolated workers are Pyre.Worker.Isolation's.
+  # roles, and what comes up again is the next spare. `:probation` and isolated workers are Pyre.Worker.Isolation's; the `:canary`,
+  # which tries new code, and workers that keep rejected code are Pyre.Generations'.
 
   alias Pyre.{Error, Instance}
 
@@ -28,6 +29,7 @@ defmodule Pyre.Worker.Pool do
           :shared
           | :spare
           | :canary
+          | {:kept, generation :: pos_integer()}
           | :leaving
           | :probation
           | {:dedicated, pos_integer()}
@@ -45,20 +47,29 @@ defmodule Pyre.Worker.Pool do
   @spec further(map()) :: Range.t()
   def further(%{workers: count, max_isolated: max}), do: (count + 2)..(count + 2 + max)
 
-  @doc "The number of the worker that tries a new generation of code."
-  @spec canary(map()) :: pos_integer()
-  def canary(config) do
+  @doc "The numbers of workers that try a new generation of code, one at a time, or keep one that was tried."
+  @spec canaries(map()) :: Range.t()
+  def canaries(config) do
     _first..last = further(config)
-    last + 1
+    (last + 1)..(last + 2)
+  end
+
+  @doc "Is it one of these?"
+  @spec canary?(map(), pos_integer()) :: boolean()
+  def canary?(config, no), do: no in canaries(config)
+
+  defp last(config) do
+    _first..last = canaries(config)
+    last
   end
 
   @doc "Room for the load of all workers that there may be."
   @spec new_load(map()) :: :counters.counters_ref()
-  def new_load(config), do: config |> canary() |> :counters.new([])
+  def new_load(config), do: config |> last() |> :counters.new([])
 
   @doc "Room for how many messages are under way in each."
   @spec new_under_way(map()) :: :atomics.atomics_ref()
-  def new_under_way(config), do: config |> canary() |> :atomics.new([])
+  def new_under_way(config), do: config |> last() |> :atomics.new([])
 
   @doc "Takes a number for a worker. False where it is taken."
   @spec reserve(Instance.t(), pos_integer(), role()) :: boolean()
@@ -188,7 +199,8 @@ defmodule Pyre.Worker.Pool do
     current = Instance.generation(instance)
 
     case for row <- rows,
-             elem(row, @status - 1) == :ready and elem(row, @generation - 1) == current and
+             elem(row, @status - 1) == :ready and
+               (elem(row, @generation - 1) == current or own_code?(role)) and
                Process.alive?(elem(row, @pid - 1)),
              do: {:counters.get(instance.load, elem(row, 0)), row} do
       [] ->
@@ -200,6 +212,11 @@ defmodule Pyre.Worker.Pool do
         {:ok, {elem(row, 0), elem(row, @pid - 1)}}
     end
   end
+
+  # Only who is to run other code than the current one asks for these.
+  defp own_code?(:canary), do: true
+  defp own_code?({:kept, _generation}), do: true
+  defp own_code?(_role), do: false
 
   defp none([]), do: :missing
 
@@ -253,6 +270,10 @@ defmodule Pyre.Worker.Pool do
       true -> wake(instance)
     end
   end
+
+  @doc "How many messages are under way in it."
+  @spec under_way(Instance.t(), pos_integer()) :: integer()
+  def under_way(%{under_way: under_way}, no), do: :atomics.get(under_way, no)
 
   @doc "Nothing is under way in a worker."
   @spec none_under_way(Instance.t(), pos_integer()) :: :ok

@@ -17,6 +17,8 @@ defmodule Pyre.Worker.Pulse do
   @slow_beats 5
   # If this process itself is late by more, the machine was suspended or overrun: nobody is blamed for this round.
   @late_ms 500
+  # So long a stack is waited for.
+  @stack_beats 5
 
   defstruct [:instance, :due, beats: 0, watches: %{}]
 
@@ -81,12 +83,16 @@ defmodule Pyre.Worker.Pulse do
   defp watch_for_stall(_state, %{status: status}, _seen, _watch, _now) when status not in [:ready, :draining],
     do: nil
 
-  # Its stack was asked for one beat ago.
-  defp watch_for_stall(state, worker, {seen, process_state}, {:found, watch}, now) do
+  # Its stack was asked for so many beats ago. Who is stopped can't tell; who has no processor for a moment gets a few beats more.
+  defp watch_for_stall(state, worker, {seen, process_state}, {:found, watch, beats}, now) do
     case judge(state, worker, seen, watch, now) do
       {{:stuck, stuck}, watch} ->
-        send(worker.pid, {:stalled, worker.os_pid, stuck, stopped?(process_state)})
-        {:told, watch}
+        if beats == @stack_beats or stopped?(process_state) or stack?(state, worker) do
+          send(worker.pid, {:stalled, worker.os_pid, stuck, stopped?(process_state)})
+          {:told, watch}
+        else
+          {:found, watch, beats + 1}
+        end
 
       {:moving, watch} ->
         watch
@@ -101,7 +107,7 @@ defmodule Pyre.Worker.Pulse do
         # First: an interpreter whose user took the signal away ends by it.
         send(worker.pid, {:stalling, worker.os_pid, stuck, stopped?(process_state)})
         Reaper.dump(state.instance, worker.os_pid)
-        {:found, watch}
+        {:found, watch, 1}
 
       {:moving, watch} ->
         watch
@@ -111,6 +117,13 @@ defmodule Pyre.Worker.Pulse do
   defp judge(%{instance: instance}, %{os_pid: os_pid}, seen, watch, now) do
     look = %{seen: seen, now_ms: now, waited_ms: Worker.Process.waited_ms(os_pid)}
     Stall.look(watch, look, instance.config.stall_timeout, instance.config.start_timeout)
+  end
+
+  defp stack?(%{instance: instance}, %{worker: no}) do
+    case File.stat(Launch.paths(instance, no).stacks) do
+      {:ok, %File.Stat{size: size}} -> size > 0
+      {:error, _gone} -> false
+    end
   end
 
   defp stopped?(process_state), do: process_state in ["T", "t"]

@@ -223,7 +223,10 @@ VERBS: dict[str, tuple[str, Callable[[Any], str], list[Argument]]] = {
     "reload": (
         "run what the agents' directories hold now, without losing a call",
         text.fields,
-        [_arg("--force", action="store_true", help="also where no file has changed")],
+        [
+            _arg("--force", action="store_true", help="also where no file has changed"),
+            _arg("--now", action="store_true", help="for all agents at once, without a trial"),
+        ],
     ),
     "generations": ("the generations of agents' code", text.generations, []),
     "metrics": ("all figures, in the text format of Prometheus", text.plain, []),

@@ -27,6 +27,7 @@ from pyre._discovery import find_resources
 from pyre._dispatch import GONE, Dispatcher
 from pyre._failure import failure_body, own_body, rejection_body
 from pyre._fake_escalations import Escalation, Expiry, People, is_failure
+from pyre._fake_history import History
 from pyre._fake_progress import Progress, recorder
 from pyre._fake_tools import FakeTools
 from pyre._handlers import AgentClass, compile_agent
@@ -157,6 +158,10 @@ class RunningAgent:
         self._epoch = 0
         self._holds = False
         self._failed = False
+        self._to_cancel = 0
+        self._held_back = 0
+        self._shielded: set[int] = set()
+        self._history = History(self)
         self._numbers = itertools.count(1)
         self._orders = itertools.count(1)
         self._timers: list[_Timer] = []
@@ -205,6 +210,11 @@ class RunningAgent:
         return self._kind.state.load(self._committed) if self._committed else None
 
     @property
+    def history(self) -> list[dict[str, Any]]:
+        """What the agent did, message by message: what came, what became of it, what it asked for."""
+        return self._history.entries
+
+    @property
     def timers(self) -> list[tuple[float, str]]:
         """What `ctx.after` and its kin have set and is still to come: seconds from now, and the handler."""
         return [(timer.due - self.now, timer.handler.decode()) for timer in sorted(self._timers, key=_order)]
@@ -234,6 +244,7 @@ class RunningAgent:
         message = self._new(_wire.KIND_CALL, handler.encode(), _body.pack(dump({**(args or {}), **named})))
         while (done := self._answered(self._run(message)))[0] == _wire.STATUS_RETRY:
             self._holds = False
+            self._note(message, done)
             if is_failure(done[3]):
                 raise self._give_up(message, done)
             delay_ms, hold = done[3][0]
@@ -242,6 +253,21 @@ class RunningAgent:
             else:
                 self.advance(delay_ms / 1000)
             message = message._replace(attempt=message.attempt + 1)
+        return self._answer_of(done, message)
+
+    def cancel(self, handler: str, /, *, args: Mapping[str, Any] | None = None, **named: Any) -> Any:  # noqa: ANN401
+        """Call a handler, and cancel it as soon as it waits for anything: raises `Cancelled`.
+
+        Nothing of it is committed, whatever it makes of its cancellation. Where it ended without waiting, the
+        cancellation came too late: gives its reply.
+        """
+        message = self._new(_wire.KIND_CALL, handler.encode(), _body.pack(dump({**(args or {}), **named})))
+        self._to_cancel = message.id
+        done = self._answered(self._run(message))
+        if self._to_cancel:
+            error = errors.Cancelled(f"{handler} was cancelled, its changes were rolled back", {"committed": False})
+            done = (_wire.STATUS_CANCELLED, own_body(error), b"", [])
+            self._to_cancel = 0
         return self._answer_of(done, message)
 
     def cast(self, handler: str, /, *, args: Mapping[str, Any] | None = None, **named: Any) -> None:  # noqa: ANN401
@@ -359,6 +385,7 @@ class RunningAgent:
             self.failures.append(exc)
             return
         self._holds = False
+        self._note(message, done)
         if is_failure(done[3]):
             self._give_up(message, done)
             return
@@ -440,7 +467,18 @@ class RunningAgent:
         done = self._waiting[number] = self._loop.create_future()
         extra: Any = id_ if attempt == 1 else (id_, attempt, 0, [], 0, b"", b"")
         self._apply(_wire.OP_DELIVER, number, HANDLE, self._epoch, kind, handler, args, 0, extra)
+        if id_ == self._to_cancel:
+            # After its first step.
+            self._loop.call_soon(self._cancel, number)
         return self._drive(number, done, message)
+
+    def _cancel(self, number: int) -> None:
+        if number in self._shielded:
+            self._held_back = number
+            return
+        if number not in self._dispatcher.running:
+            self._to_cancel = 0
+        self._apply(_wire.OP_CANCEL, number)
 
     def _drive(self, number: int, done: asyncio.Future[tuple[Any, ...]], message: _Given) -> tuple[Any, ...] | None:
         """Run a message until it ends; gives None where it waits for a person."""
@@ -471,6 +509,7 @@ class RunningAgent:
         if status != _wire.STATUS_DONE:
             self._holds = status not in GONE
             self._failed = status == _wire.STATUS_FAILED
+            self._note(message, done)
             raise errors.from_body(_body.unpack(body))
         if state:
             self._committed, self._version = state, self._kind.version
@@ -481,7 +520,11 @@ class RunningAgent:
                 self._offer(self._people.open(id_, place, then, body, timeout_ms, self.now))
             elif effect[0] != _wire.EFFECT_VERSION:
                 self._take_effect(*effect)
+        self._note(message, done)
         return _body.unpack(body)
+
+    def _note(self, message: _Given, done: tuple[Any, ...]) -> None:
+        self._history.ended(message.kind, message.handler, message.args, message.attempt, done)
 
     def _take_effect(self, kind: int, key: bytes, *rest: Any) -> None:  # noqa: ANN401
         if kind == _wire.EFFECT_SPEND:
@@ -533,7 +576,9 @@ class RunningAgent:
         elif envelope[0] == _wire.OP_REQUEST:
             # In a context of its own, or the peer's tasks would belong to the agent's message.
             _, number, ref, verb, *asked = envelope
-            if verb == _wire.VERB_STEP:
+            if verb == _wire.VERB_SHIELD:
+                self._shield(number, ref, asked[-1])
+            elif verb == _wire.VERB_STEP:
                 self._loop.call_soon(self._answer_step, self._ids[number], ref, *asked, context=contextvars.Context())
             elif verb == _wire.VERB_ESCALATE:
                 self._loop.call_soon(self._ask_people, self._ids[number], ref, *asked, context=contextvars.Context())
@@ -548,6 +593,16 @@ class RunningAgent:
         else:
             answer = [_body.unpack(self._steps[step])] if step in self._steps else []
         self._apply(_wire.OP_RESULT, ref, _wire.RESULT_DONE, _body.pack(dump(answer)))
+
+    def _shield(self, number: int, ref: int, milliseconds: int) -> None:
+        # Held back from here on: the handler goes on a turn later.
+        if milliseconds > 0:
+            self._shielded.add(number)
+        else:
+            self._shielded.discard(number)
+            if self._held_back == number:
+                self._apply(_wire.OP_CANCEL, number)
+        self._loop.call_soon(self._apply, _wire.OP_RESULT, ref, _wire.RESULT_DONE, _body.pack(None))
 
     def _begin_request(self, envelope: tuple[Any, ...]) -> None:
         self._loop.create_task(self._serve(*envelope[2:]))
@@ -640,9 +695,6 @@ class RunningAgent:
     async def _serve_publish(self, _target: str, topic: str, body: bytes) -> None:
         self.published.append((topic, _body.unpack(body)))
 
-    async def _serve_shield(self, _target: str, _name: str, _body: bytes) -> None:
-        """Nothing cancels a handler but the end of the test."""
-
     async def _serve_commit(self, _target: str, _version: str, body: bytes) -> None:
         self._committed, self._version = body, self._kind.version
 
@@ -668,7 +720,6 @@ class RunningAgent:
         _wire.VERB_DEMONITOR: _serve_demonitor,
         _wire.VERB_TIMERS: _serve_timers,
         _wire.VERB_PUBLISH: _serve_publish,
-        _wire.VERB_SHIELD: _serve_shield,
         _wire.VERB_TOOL: _serve_tool,
         _wire.VERB_TOOLS: _serve_tools,
     }
