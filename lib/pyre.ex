@@ -64,11 +64,17 @@ defmodule Pyre do
   alias Pyre.Wire.{Body, MsgPack}
   alias Pyre.Worker.Pool
 
+  @typedoc "The name of an instance: its option `:name`."
   @type instance :: atom()
+  @typedoc "An agent's address: 1 to 255 bytes of UTF-8, unique in the instance."
   @type id :: String.t()
+  @typedoc "The name of a group: as an id, and unique among groups."
   @type group :: String.t()
+  @typedoc "An agent class by the name that it has in Python; `Counter` and `:Counter` mean `\"Counter\"`."
   @type class :: String.t() | atom()
+  @typedoc "A handler by the name of its method: 1 to 255 bytes."
   @type handler :: String.t() | atom()
+  @typedoc "What went wrong: on Pyre's side, or in the agent's own code."
   @type error :: Pyre.Error.t() | Pyre.PythonError.t()
 
   @max_handler_bytes 255
@@ -194,7 +200,6 @@ defmodule Pyre do
   Begins a call, and returns at once: the request can be awaited, looked at and cancelled.
 
       {:ok, request} = Pyre.call_async(MyApp.Pyre, "visits", :add, %{n: 5})
-      :running = Pyre.status(request)
       {:ok, 5} = Pyre.await(request)
 
   The options and errors are those of `call/5`; `:timeout` is the call's deadline, whether anybody awaits it or not. The death of the process
@@ -549,7 +554,7 @@ defmodule Pyre do
   @doc """
   Who hurt a worker and is not trusted yet, with the evidence, newest first.
 
-      [%{id: "visits", class: "Counter", status: :parked, strikes: 2, suspect: false, evidence: [_ | _]}] = Pyre.quarantine(MyApp.Pyre)
+      [%{id: "visits", class: "Counter", status: :parked, strikes: 3, suspect: false, evidence: [_ | _]}] = Pyre.quarantine(MyApp.Pyre)
   """
   @doc since: "0.1.0"
   @spec quarantine(instance()) :: [map()]
@@ -687,7 +692,7 @@ defmodule Pyre do
   The handlers of a class that are marked `@handler(tool=True)`, by name, with their arguments as JSON Schema: as a language model is
   told of what it may use.
 
-      {:ok, [%{name: "take", description: "Takes pieces out of the stock.", schema: %{"type" => "object"}}]} =
+      {:ok, [%{name: "take", description: "Take pieces out of the stock.", schema: %{"type" => "object"}}]} =
         Pyre.schema(MyApp.Pyre, "Stock")
 
   Errors: `:unknown_class`.

@@ -13,6 +13,7 @@ defmodule Pyre.Bin do
   @enforce_keys [:data]
   defstruct [:data]
 
+  @typedoc "Bytes."
   @type t :: %__MODULE__{data: binary()}
 
   @doc "Marks `data` as bytes."

@@ -72,9 +72,11 @@ defmodule Pyre.Error do
   @enforce_keys [:kind, :message]
   defexception [:kind, :message, details: %{}]
 
+  @typedoc "What went wrong; see the table above. The set is closed."
   @type kind ::
           unquote(Enum.reduce(Enum.reverse(@kinds), fn kind, union -> {:|, [], [kind, union]} end))
 
+  @typedoc "The kind for programs, the message for people, and what else is known."
   @type t :: %__MODULE__{kind: kind(), message: String.t(), details: map()}
 
   @doc """

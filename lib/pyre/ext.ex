@@ -12,6 +12,7 @@ defmodule Pyre.Ext do
   @enforce_keys [:type, :data]
   defstruct [:type, :data]
 
+  @typedoc "A value of an extension type."
   @type t :: %__MODULE__{type: -128..127, data: binary()}
 
   @doc "Makes a value of extension type `type`."

@@ -7,6 +7,7 @@ defmodule Pyre.Metrics do
   Counters grow from the start of the instance and end in `_total`; the others are what is there now.
   """
 
+  @typedoc "One figure. Times are in seconds, sizes in bytes."
   @type sample :: {name :: atom(), labels :: [{atom(), term()}], value :: number()}
 
   @doc "All figures."

@@ -18,6 +18,7 @@ defmodule Pyre.PythonError do
   @enforce_keys [:type]
   defexception [:type, :data, message: "", traceback: "", expected: false]
 
+  @typedoc "The fields are explained above."
   @type t :: %__MODULE__{
           type: String.t(),
           message: String.t(),

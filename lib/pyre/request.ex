@@ -15,8 +15,11 @@ defmodule Pyre.Request do
   @enforce_keys [:instance, :agent, :message_id, :key, :ref, :alias, :owner, :deadline, :timeout]
   defstruct @enforce_keys
 
+  @typedoc "The agent, and the number of the message in it."
   @type message_id :: {Pyre.id(), pos_integer()}
+  @typedoc false
   @opaque key :: Mailbox.key()
+  @typedoc "A call that is under way."
   @type t :: %__MODULE__{
           instance: atom(),
           agent: Pyre.id(),

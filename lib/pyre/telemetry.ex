@@ -41,7 +41,7 @@ defmodule Pyre.Telemetry do
       "`:ok`, or the kind of the `Pyre.Error`; `:python_error` for the handler's own. Of a tool also `:tool_error`, `:exit` and `:cancelled`",
     tool: "the tool's name",
     generation: "the generation's number",
-    status: "`:importing`, `:rejected`, `:rolling`, `:current` or `:retired`",
+    status: "`:importing`, `:trial`, `:rejected`, `:rolling`, `:current` or `:retired`",
     message_id: "the message's number in its agent",
     attempt: "which attempt at the message this is, from 1",
     fraction: "from 0 to 1, or nil",

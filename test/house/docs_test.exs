@@ -16,6 +16,16 @@ defmodule Pyre.House.DocsTest do
     assert [] == undocumented
   end
 
+  test "every type of a documented module is explained" do
+    unexplained =
+      for module <- documented(),
+          {:docs_v1, _line, _language, _format, _doc, _metadata, docs} = Code.fetch_docs(module),
+          {{:type, name, arity}, _line, _signature, :none, _metadata} <- docs,
+          do: Exception.format_mfa(module, name, arity)
+
+    assert [] == unexplained
+  end
+
   test "every public function has a spec, those of internal modules too" do
     unspecified =
       for module <- @modules, {name, arity} <- functions(module) -- specified(module) do

@@ -78,6 +78,11 @@ defmodule Pyre.Integration.DocsBlocksTest do
 
   ## Blocks
 
+  defp run_block(%{language: "elixir", text: "import Config" <> _rest = text} = block, state) do
+    assert [_ | _] = Config.Reader.eval!("#{state.page}:#{block.line}", text)
+    state
+  end
+
   defp run_block(%{language: "elixir"} = block, state) do
     state = if block.text =~ ~r/^children = /m, do: write_files(state, block), else: ready(state, block)
     file = "#{state.page} (the block at line #{block.line})"

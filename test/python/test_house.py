@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib
+import itertools
+import re
+import textwrap
 from functools import cache
 from pathlib import Path
 
@@ -98,3 +101,25 @@ def test_nothing_that_is_received_becomes_code(source: Path) -> None:
     made_of_text = [node for node in called if isinstance(node.func, ast.Name) and node.func.id in {"eval", "exec"}]
     # The writer of a state is made of the names of its class's fields, which Python has accepted as identifiers.
     assert len(made_of_text) == (1 if source.stem == "_state" else 0)
+
+
+PUBLIC = [source for source in SOURCES if not source.stem.startswith("_")]
+
+
+def _examples(source: Path) -> list[str]:
+    """Give the paragraphs of docstrings that are indented, as code is; drawings and lists are none."""
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    docs = [ast.get_docstring(node) or "" for node in ast.walk(_tree(source)) if isinstance(node, kinds)]
+    paragraphs = [part for doc in docs for part in [*doc.split("\n\n"), ""]]
+    grouped = itertools.groupby(paragraphs, key=lambda part: part.startswith("    ") and not re.search("[├└│]", part))
+    return [textwrap.dedent("\n\n".join(parts)) for is_code, parts in grouped if is_code]
+
+
+@pytest.mark.parametrize("source", PUBLIC, ids=_stem)
+def test_an_example_in_a_docstring_is_python(source: Path) -> None:
+    for example in _examples(source):
+        assert ast.parse(example, f"{source.name}: {example}").body
+
+
+def test_there_are_examples() -> None:
+    assert sum(len(_examples(source)) for source in PUBLIC) >= 3

@@ -13,6 +13,7 @@ defmodule Pyre.Tool.Caller do
   @enforce_keys [:instance, :agent, :class, :handler, :deadline]
   defstruct [:instance, :agent, :class, :handler, :message, :tenant, :deadline]
 
+  @typedoc "Who asked; the fields are explained above."
   @type t :: %__MODULE__{
           instance: Pyre.instance(),
           agent: Pyre.id(),
