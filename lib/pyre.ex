@@ -1268,7 +1268,7 @@ defmodule Pyre do
         "expected the timeout to be a non-negative integer (milliseconds) or :infinity, got: #{inspect(timeout)}"
       )
 
-  @statuses [:starting, :running, :restarting, :terminated, :stopping, :parked]
+  @statuses [:starting, :running, :asleep, :restarting, :terminated, :stopping, :parked]
   defp paused!({:agent, id}) when is_binary(id), do: {:agent, id}
   defp paused!({:class, class}), do: {:class, Starter.to_name!(class)}
   defp paused!({:group, name}), do: {:group, name}

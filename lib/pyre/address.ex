@@ -18,13 +18,16 @@ defmodule Pyre.Address do
   @epoch 10
   @incarnation 11
   @worker 12
-  @args 13
-  @opts 14
+  @start 13
+  @sleep_at 14
 
-  # Agents without start arguments, which are many, keep an atom instead.
+  # What it was started with is `{args, opts}`; agents without either, which are many, keep an atom instead.
   @empty_map <<0x80>>
+  @plain {@empty_map, []}
 
+  # Up to 2 an agent takes messages. One that is asleep has no process, and therefore no pid.
   @statuses %{
+    asleep: -1,
     starting: 0,
     running: 1,
     restarting: 2,
@@ -36,20 +39,22 @@ defmodule Pyre.Address do
   @parked 5
   @names Map.new(@statuses, fn {name, code} -> {code, name} end)
 
-  @type status :: :starting | :running | :restarting | :terminated | :stopping | :parked
+  @type status :: :asleep | :starting | :running | :restarting | :terminated | :stopping | :parked
   @type id :: String.t()
 
   @doc "The integer that stands for a status in the table."
-  @spec code(status()) :: non_neg_integer()
+  @spec code(status()) :: integer()
   for {name, code} <- @statuses, do: def(code(unquote(name)), do: unquote(code))
 
   @doc "Takes an id. False where it is taken."
   @spec reserve(Instance.t(), id(), String.t(), binary(), keyword()) :: boolean()
   def reserve(instance, id, class, args, opts) do
+    start = {args, Keyword.delete(opts, :max_mailbox)}
+
     row =
       {id, Instance.next_handle(instance), nil, code(:starting), class, 0, 0, 0,
-       opts[:max_mailbox] || instance.config.max_mailbox, 0, 0, 0,
-       if(args == @empty_map, do: nil, else: args), Keyword.delete(opts, :max_mailbox)}
+       opts[:max_mailbox] || instance.config.max_mailbox, 0, 0, 0, if(start == @plain, do: nil, else: start),
+       nil}
 
     :ets.insert_new(instance.agents, row)
   end
@@ -132,22 +137,100 @@ defmodule Pyre.Address do
           | :error
   def take_over(instance, id, pid) do
     case fetch(instance, id) do
-      {:ok, %{status: status} = row} when status != :terminated ->
-        :ets.update_element(instance.agents, id, [{@pid, pid}])
-        incarnation = :ets.update_counter(instance.agents, id, {@incarnation, 1})
-
-        {:ok,
-         %{
-           handle: row.handle,
-           class: row.class,
-           incarnation: incarnation,
-           predecessor: row.pid,
-           status: status
-         }}
-
-      _closed_or_unknown ->
-        :error
+      {:ok, %{status: :asleep} = row} -> wake(instance, row, pid)
+      {:ok, %{status: :terminated}} -> :error
+      {:ok, row} -> if woken?(row), do: :error, else: succeed(instance, row, pid)
+      :error -> :error
     end
+  end
+
+  # Two processes may have been started for an agent that was asleep. The first has it.
+  defp woken?(%{status: status, pid: pid}), do: status == :running and is_pid(pid) and Process.alive?(pid)
+
+  defp succeed(instance, row, pid) do
+    :ets.update_element(instance.agents, row.id, [{@pid, pid}])
+    incarnation = :ets.update_counter(instance.agents, row.id, {@incarnation, 1})
+    {:ok, taken(row, incarnation)}
+  end
+
+  # It is the same incarnation that goes on, unless it fell asleep on another node.
+  defp wake(instance, %{incarnation: 0} = row, pid) do
+    if change(instance, row.id, %{@status => code(:asleep)}, %{@status => code(:restarting), @pid => pid}),
+      do:
+        {:ok,
+         taken(%{row | status: :restarting}, :ets.update_counter(instance.agents, row.id, {@incarnation, 1}))},
+      else: :error
+  end
+
+  defp wake(instance, row, pid) do
+    if change(instance, row.id, %{@status => code(:asleep)}, %{@status => code(:running), @pid => pid}),
+      do: {:ok, taken(row, row.incarnation)},
+      else: :error
+  end
+
+  defp taken(row, incarnation) do
+    %{
+      handle: row.handle,
+      class: row.class,
+      incarnation: incarnation,
+      predecessor: row.pid,
+      status: row.status
+    }
+  end
+
+  @doc """
+  The agent's process gives the address back, to be woken by the next message; false where one is on its way. It is counted in before
+  anything else, so whoever is not counted yet finds the agent asleep.
+  """
+  @spec fall_asleep(Instance.t(), id(), pid()) :: boolean()
+  def fall_asleep(instance, id, pid) do
+    awake = %{@status => code(:running), @pid => pid, @count => 0}
+    change(instance, id, awake, %{@status => code(:asleep), @pid => nil, @worker => 0, @sleep_at => nil})
+  end
+
+  @doc "When an agent that nobody sends anything to is to fall asleep; nil for never."
+  @spec sleep_at(Instance.t(), id()) :: integer() | nil
+  def sleep_at(instance, id) do
+    :ets.lookup_element(instance.agents, id, @sleep_at)
+  rescue
+    ArgumentError -> nil
+  end
+
+  @doc "Sets that instant."
+  @spec put_sleep_at(Instance.t(), id(), integer()) :: boolean()
+  def put_sleep_at(instance, id, at), do: :ets.update_element(instance.agents, id, {@sleep_at, at})
+
+  @doc "Calls `function` with the processes that are to fall asleep, so many at a time."
+  @spec each_due(Instance.t(), integer(), pos_integer(), ([pid()] -> term())) :: :ok
+  def each_due(instance, now, at_once, function) do
+    row = pattern(%{@status => code(:running), @pid => :"$1", @count => 0, @sleep_at => :"$2"})
+    spec = [{row, [{:is_integer, :"$2"}, {:"=<", :"$2", now}], [:"$1"]}]
+    :ets.safe_fixtable(instance.agents, true)
+    each_batch(:ets.select(instance.agents, spec, at_once), function)
+  after
+    :ets.safe_fixtable(instance.agents, false)
+  end
+
+  defp each_batch(:"$end_of_table", _function), do: :ok
+
+  defp each_batch({pids, continuation}, function) do
+    function.(pids)
+    each_batch(:ets.select(continuation), function)
+  end
+
+  @doc "Is the agent asleep?"
+  @spec asleep?(Instance.t(), id()) :: boolean()
+  def asleep?(instance, id) do
+    :ets.lookup_element(instance.agents, id, @status) == code(:asleep)
+  rescue
+    ArgumentError -> false
+  end
+
+  @doc "The ids of the agents that are asleep although somebody has sent them something."
+  @spec overslept(Instance.t()) :: [id()]
+  def overslept(instance) do
+    row = pattern(%{1 => :"$1", @status => code(:asleep), @count => :"$2"})
+    :ets.select(instance.agents, [{row, [{:>, :"$2", 0}], [:"$1"]}])
   end
 
   @doc "Sets the status."
@@ -156,12 +239,17 @@ defmodule Pyre.Address do
 
   @doc "Sets the status of an agent that has another one; false where it has not. One of many who try succeeds."
   @spec change_status(Instance.t(), id(), status(), status()) :: boolean()
-  def change_status(instance, id, from, to) do
-    columns = for column <- 2..@opts, do: :"$#{column}"
-    row = List.to_tuple([id | List.replace_at(columns, @status - 2, code(from))])
-    changed = List.to_tuple([id | List.replace_at(columns, @status - 2, code(to))])
-    :ets.select_replace(instance.agents, [{row, [], [{changed}]}]) == 1
+  def change_status(instance, id, from, to),
+    do: change(instance, id, %{@status => code(from)}, %{@status => code(to)})
+
+  # In one step, where the columns are as expected.
+  defp change(instance, id, expected, changes) do
+    columns = Map.new(2..@sleep_at, &{&1, :"$#{&1}"})
+    row = columns |> Map.merge(expected) |> Map.put(1, id)
+    :ets.select_replace(instance.agents, [{tuple(row), [], [{row |> Map.merge(changes) |> tuple()}]}]) == 1
   end
+
+  defp tuple(columns), do: 1..@sleep_at |> Enum.map(&Map.fetch!(columns, &1)) |> List.to_tuple()
 
   @doc "A new activation: its epoch, and where it will be."
   @spec next_epoch(Instance.t(), id(), non_neg_integer()) :: pos_integer()
@@ -182,11 +270,12 @@ defmodule Pyre.Address do
   @doc "The start arguments, as MessagePack."
   @spec start_args(Instance.t(), id()) :: binary()
   def start_args(instance, id) do
-    case :ets.lookup_element(instance.agents, id, @args) do
-      nil -> @empty_map
-      args -> args
-    end
+    {args, _opts} = start(:ets.lookup_element(instance.agents, id, @start))
+    args
   end
+
+  defp start(nil), do: @plain
+  defp start(start), do: start
 
   @doc "All rows, as maps."
   @spec all(Instance.t()) :: [map()]
@@ -222,7 +311,7 @@ defmodule Pyre.Address do
   def carry(row) do
     case Map.fetch!(@names, elem(row, @status - 1)) do
       :stopping -> nil
-      status when status in [:parked, :terminated] -> carry(row, status)
+      status when status in [:parked, :terminated, :asleep] -> carry(row, status)
       _lives -> carry(row, :restarting)
     end
   end
@@ -234,15 +323,17 @@ defmodule Pyre.Address do
           {@count, 0},
           {@bytes, 0},
           {@incarnation, 0},
-          {@worker, 0}
+          {@worker, 0},
+          {@sleep_at, nil}
         ],
         reduce: row,
         do: (row -> put_elem(row, column - 1, value))
   end
 
-  @doc "A row out of a snapshot, with a process that has ended: it is to have one again."
+  @doc "A row out of a snapshot, with a process that has ended: it is to have one again, unless it is asleep."
   @spec put_gone(tuple(), pid()) :: tuple()
-  def put_gone(row, gone), do: put_elem(row, @pid - 1, gone)
+  def put_gone(row, gone),
+    do: if(elem(row, @status - 1) == code(:asleep), do: row, else: put_elem(row, @pid - 1, gone))
 
   @doc "Counts messages in that are in the mailbox already."
   @spec count_in(Instance.t(), id(), non_neg_integer()) :: term()
@@ -253,9 +344,11 @@ defmodule Pyre.Address do
   @spec delete(Instance.t(), id()) :: true
   def delete(instance, id), do: :ets.delete(instance.agents, id)
 
-  defp pattern(known), do: 1..@opts |> Enum.map(&Map.get(known, &1, :_)) |> List.to_tuple()
+  defp pattern(known), do: 1..@sleep_at |> Enum.map(&Map.get(known, &1, :_)) |> List.to_tuple()
 
   defp to_map(row) do
+    {_args, opts} = start(elem(row, @start - 1))
+
     %{
       id: elem(row, 0),
       handle: elem(row, @handle - 1),
@@ -268,7 +361,7 @@ defmodule Pyre.Address do
       epoch: elem(row, @epoch - 1),
       incarnation: elem(row, @incarnation - 1),
       worker: elem(row, @worker - 1),
-      opts: elem(row, @opts - 1)
+      opts: opts
     }
   end
 end

@@ -108,8 +108,8 @@ defmodule Pyre.Drain do
 
   defp run_on_stop(instance, until) do
     ids =
-      for %{id: id, class: class, status: :running, epoch: epoch} <- Address.all(instance),
-          epoch > 0,
+      for %{id: id, class: class, status: status, epoch: epoch} <- Address.all(instance),
+          status in [:running, :asleep] and epoch > 0,
           match?({_on_start?, true}, Classes.hooks(instance, class)),
           do: id
 

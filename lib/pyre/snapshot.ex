@@ -21,7 +21,7 @@ defmodule Pyre.Snapshot do
   alias Pyre.{Address, Error, Group, Instance, Limits, Mailbox, Monitors, Timers}
 
   @magic "PYRESNAP"
-  @version 1
+  @version 2
   @batch 1_000
   @max_frame 1_073_741_824
 

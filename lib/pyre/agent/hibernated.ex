@@ -1,7 +1,7 @@
-defmodule Pyre.Agent.Asleep do
+defmodule Pyre.Agent.Hibernated do
   @moduledoc false
 
-  # What an agent's process holds while it hibernates. Most agents sleep most of the time, so this is what a machine full of them
+  # What an agent's process holds while it hibernates. Most agents have nothing to do most of the time, so this is what a machine full of them
   # costs: one flat tuple.
 
   import Bitwise
