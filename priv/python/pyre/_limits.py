@@ -41,7 +41,7 @@ def concurrency(kind: type[Agent]) -> int | None:
 
 
 def idle_timeout(kind: type[Agent]) -> int | None:
-    """Give after how many milliseconds agents of a class fall asleep, 0 for never; raises TypeError for what is no time."""
+    """Give after how many ms a class's agents fall asleep, 0 for never; raises TypeError for what is no time."""
     given = kind.idle_timeout
     if given is None:
         return None
