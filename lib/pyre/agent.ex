@@ -362,6 +362,9 @@ defmodule Pyre.Agent do
       else: Watch.caller_gave_up(state, key)
   end
 
+  # It did something since its time was noted. It must not wait anew each time that it is told: then it would be for ever.
+  defp handle(:sleep, %{phase: :idle, beside: []} = state), do: idle(state)
+
   # By whoever has the request, or knows the message's number.
   defp handle({:cancel, key, {from, ref}}, state) do
     {verdict, state} = cancel(key, state)
