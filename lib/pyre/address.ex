@@ -4,6 +4,7 @@ defmodule Pyre.Address do
   # The rows of the agents' table: one per agent, alive or not. Whoever reads or writes a column does it here.
   # All columns that a sender needs are integers, so that one atomic `update_counter` reads and counts at once.
 
+  alias Pyre.Classes.Names
   alias Pyre.Instance
 
   # id first, it is the key.
@@ -52,7 +53,7 @@ defmodule Pyre.Address do
     start = {args, Keyword.delete(opts, :max_mailbox)}
 
     row =
-      {id, Instance.next_handle(instance), nil, code(:starting), class, 0, 0, 0,
+      {id, Instance.next_handle(instance), nil, code(:starting), Names.number(instance, class), 0, 0, 0,
        opts[:max_mailbox] || instance.config.max_mailbox, 0, 0, 0, if(start == @plain, do: nil, else: start),
        nil}
 
@@ -262,7 +263,7 @@ defmodule Pyre.Address do
   @spec fetch(Instance.t(), id()) :: {:ok, map()} | :error
   def fetch(instance, id) do
     case :ets.lookup(instance.agents, id) do
-      [row] -> {:ok, to_map(row)}
+      [row] -> {:ok, to_map(instance, row)}
       [] -> :error
     end
   end
@@ -279,7 +280,7 @@ defmodule Pyre.Address do
 
   @doc "All rows, as maps."
   @spec all(Instance.t()) :: [map()]
-  def all(instance), do: instance.agents |> :ets.tab2list() |> Enum.map(&to_map/1)
+  def all(instance), do: instance.agents |> :ets.tab2list() |> Enum.map(&to_map(instance, &1))
 
   @doc "How many agents there are in each status."
   @spec counts(Instance.t()) :: %{status() => non_neg_integer()}
@@ -346,7 +347,7 @@ defmodule Pyre.Address do
 
   defp pattern(known), do: 1..@sleep_at |> Enum.map(&Map.get(known, &1, :_)) |> List.to_tuple()
 
-  defp to_map(row) do
+  defp to_map(instance, row) do
     {_args, opts} = start(elem(row, @start - 1))
 
     %{
@@ -354,7 +355,7 @@ defmodule Pyre.Address do
       handle: elem(row, @handle - 1),
       pid: elem(row, @pid - 1),
       status: Map.fetch!(@names, elem(row, @status - 1)),
-      class: elem(row, @class - 1),
+      class: Names.name(instance, elem(row, @class - 1)),
       mailbox: elem(row, @count - 1),
       mailbox_bytes: elem(row, @bytes - 1),
       max_mailbox: elem(row, @max_count - 1),

@@ -308,7 +308,7 @@ defmodule Pyre.Agent do
   @doc false
   @spec wake(Hibernated.t()) :: no_return()
   def wake(hibernated) do
-    state = Map.merge(%__MODULE__{}, Hibernated.fields(hibernated))
+    state = Map.merge(%__MODULE__{}, Hibernated.fields(hibernated) || exit(:normal))
 
     # To fall asleep only as the first that it hears: whatever comes before is something to do.
     receive do
