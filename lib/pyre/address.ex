@@ -201,23 +201,16 @@ defmodule Pyre.Address do
   @spec put_sleep_at(Instance.t(), id(), integer()) :: boolean()
   def put_sleep_at(instance, id, at), do: :ets.update_element(instance.agents, id, {@sleep_at, at})
 
-  @doc "Calls `function` with the processes that are to fall asleep, so many at a time."
-  @spec each_due(Instance.t(), integer(), pos_integer(), ([pid()] -> term())) :: :ok
-  def each_due(instance, now, at_once, function) do
+  @doc "Processes that are to fall asleep, so many at a time: the first ones, and what `further_due/1` needs for the next."
+  @spec due(Instance.t(), integer(), pos_integer()) :: {[pid()], term()} | :"$end_of_table"
+  def due(instance, now, at_once) do
     row = pattern(%{@status => code(:running), @pid => :"$1", @count => 0, @sleep_at => :"$2"})
-    spec = [{row, [{:is_integer, :"$2"}, {:"=<", :"$2", now}], [:"$1"]}]
-    :ets.safe_fixtable(instance.agents, true)
-    each_batch(:ets.select(instance.agents, spec, at_once), function)
-  after
-    :ets.safe_fixtable(instance.agents, false)
+    :ets.select(instance.agents, [{row, [{:is_integer, :"$2"}, {:"=<", :"$2", now}], [:"$1"]}], at_once)
   end
 
-  defp each_batch(:"$end_of_table", _function), do: :ok
-
-  defp each_batch({pids, continuation}, function) do
-    function.(pids)
-    each_batch(:ets.select(continuation), function)
-  end
+  @doc "The next ones. The table must be fixed as long as that goes on."
+  @spec further_due(term()) :: {[pid()], term()} | :"$end_of_table"
+  def further_due(continuation), do: :ets.select(continuation)
 
   @doc "Is the agent asleep?"
   @spec asleep?(Instance.t(), id()) :: boolean()
@@ -282,6 +275,15 @@ defmodule Pyre.Address do
   @spec all(Instance.t()) :: [map()]
   def all(instance), do: instance.agents |> :ets.tab2list() |> Enum.map(&to_map(instance, &1))
 
+  @doc "Those that are not asleep: of these there may be many times as many."
+  @spec awake(Instance.t()) :: [map()]
+  def awake(instance) do
+    rows =
+      :ets.select(instance.agents, [{pattern(%{@status => :"$1"}), [{:"/=", :"$1", code(:asleep)}], [:"$_"]}])
+
+    Enum.map(rows, &to_map(instance, &1))
+  end
+
   @doc "How many agents there are in each status."
   @spec counts(Instance.t()) :: %{status() => non_neg_integer()}
   def counts(instance) do
@@ -290,13 +292,20 @@ defmodule Pyre.Address do
     end
   end
 
-  @doc "The ids of the agents that should have a process."
-  @spec expected(Instance.t()) :: [{id(), pid() | nil}]
+  @doc "The agents that should have a process, with the last that they had."
+  @spec expected(Instance.t()) :: [{id(), pid()}]
   def expected(instance) do
-    :ets.select(instance.agents, [
-      {pattern(%{1 => :"$1", @pid => :"$2", @status => :"$3"}), [{:"/=", :"$3", code(:terminated)}],
-       [{{:"$1", :"$2"}}]}
-    ])
+    row = pattern(%{1 => :"$1", @pid => :"$2", @status => :"$3"})
+    guards = [{:"/=", :"$3", code(:terminated)}, {:is_pid, :"$2"}]
+    :ets.select(instance.agents, [{row, guards, [{{:"$1", :"$2"}}]}])
+  end
+
+  @doc "The agents of a class that are there, and that an interpreter has had an object of."
+  @spec used(Instance.t(), String.t()) :: [id()]
+  def used(instance, class) do
+    row = pattern(%{1 => :"$1", @status => :"$2", @class => Names.number(instance, class), @epoch => :"$3"})
+    there = for status <- [:running, :asleep], do: {:==, :"$2", code(status)}
+    :ets.select(instance.agents, [{row, [{:>, :"$3", 0}, List.to_tuple([:orelse | there])], [:"$1"]}])
   end
 
   @doc "The ids of the agents that may be running `on_start` or `on_stop` in a worker."

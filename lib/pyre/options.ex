@@ -108,7 +108,9 @@ defmodule Pyre.Options do
     restart: {{:in, [:permanent, :transient, :temporary]}, :permanent, "when the agent is restarted"},
     max_restarts: {:non_neg_integer, nil, "as the instance's, for this agent; not in a group"},
     max_seconds: {:pos_integer, nil, "as the instance's, for this agent; not in a group"},
-    idle_timeout: {:pos_timeout, nil, "as the instance's, for this agent; its class's by default"},
+    idle_timeout:
+      {:pos_timeout, nil,
+       "as the instance's, for this agent, unless that is in a group; its class's by default"},
     on_restart:
       {{:in, [:committed, :initial]}, :committed,
        "the state after a crash: the committed one, or, with `:initial`, made anew from the start arguments, without timers"},

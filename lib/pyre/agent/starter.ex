@@ -345,7 +345,7 @@ defmodule Pyre.Agent.Starter do
   # among them or no longer known by the process that was expected.
   defp refill(instance, number, partition) do
     expected =
-      for {id, pid} when is_pid(pid) <- Address.expected(instance),
+      for {id, pid} <- Address.expected(instance),
           Pyre.Agent.Supervisor.partition(id) == number,
           Table.parent(instance, {:agent, id}) == nil,
           do: {id, pid}
