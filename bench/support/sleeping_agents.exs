@@ -9,9 +9,9 @@ defmodule Bench.SleepingAgents do
   @first 100
   # With the field's name and MessagePack's heads, 40 bytes.
   @note String.duplicate("n", 32)
-  @idle_timeout_ms 2_000
+  @idle_timeout_ms 1_000
   # No more awake at a time: a BEAM has room for 262,144 processes, and keeps some of the memory that they had.
-  @batch 20_000
+  @batch 25_000
   @at_once 64
   @limit_ms 300_000
   @calls 2_000
@@ -28,15 +28,15 @@ defmodule Bench.SleepingAgents do
     # The first ones load the code and make the tables and heaps that are there whatever the number of agents.
     fill(1, @first)
     each(1..@first, &call/1)
-    empty = settled()
+    empty = settled(@first)
 
     {us, :ok} = :timer.tc(fn -> fill(@first + 1, @first + count) end)
-    full = settled()
+    full = settled(@first + count)
     ids = for _n <- 1..@calls, do: id(@first + :rand.uniform(count))
     asleep_us = Enum.map(ids, &call_us/1)
     awake_us = ids |> Enum.uniq() |> Enum.map(&call_us/1)
     range = (@first + 1)..(@first + min(@woken, count))
-    await_sleep()
+    await_sleep(@first + count)
     woken_per_s = rate(range, Enum.count(range))
     awake_per_s = rate(range, 0)
     ^count = Enum.count((@first + 1)..(@first + count), &note?/1)
@@ -61,7 +61,7 @@ defmodule Bench.SleepingAgents do
     batch = from..min(from + @batch - 1, to)
     each(batch, fn id -> {:ok, ^id} = Pyre.start_agent(@instance, "Keeper", id: id) end)
     each(batch, fn id -> {:ok, 1} = Pyre.put_state(@instance, id, %{note: @note}) end)
-    await_sleep()
+    await_sleep(batch.last)
     fill(from + @batch, to)
   end
 
@@ -102,20 +102,25 @@ defmodule Bench.SleepingAgents do
 
   defp note?(n), do: match?({:ok, %{"note" => @note}, 1}, Pyre.state(@instance, id(n)))
 
-  defp await_sleep(limit \\ System.monotonic_time(:millisecond) + @limit_ms) do
-    %{agents: agents} = Pyre.info(@instance)
-    awake = (agents |> Map.values() |> Enum.sum()) - agents.asleep
+  # By what is counted: looking at all addresses takes longer than it may here.
+  defp await_sleep(count, limit \\ System.monotonic_time(:millisecond) + @limit_ms) do
+    %{sleeps: sleeps, wakes: wakes} = @instance |> Pyre.Instance.fetch!() |> Pyre.Instance.counters()
 
     cond do
-      awake == 0 -> :ok
-      System.monotonic_time(:millisecond) > limit -> raise "#{awake} agents did not fall asleep"
-      true -> Process.sleep(200) && await_sleep(limit)
+      sleeps - wakes == count ->
+        :ok
+
+      System.monotonic_time(:millisecond) > limit ->
+        raise "#{count - sleeps + wakes} agents did not fall asleep"
+
+      true ->
+        Process.sleep(50) && await_sleep(count, limit)
     end
   end
 
   # The BEAM gives freed memory back one piece a second, so it is looked at until it no longer falls.
-  defp settled do
-    await_sleep()
+  defp settled(count) do
+    await_sleep(count)
     for pid <- Process.list(), do: :erlang.garbage_collect(pid)
     {bytes, _parts} = lowest_pss(Machine.pss(System.pid()), @looks)
     %{pss: bytes, memory: Map.new(:erlang.memory()), tables: tables()}
