@@ -702,9 +702,13 @@ defmodule Pyre do
   def schema(instance, class), do: instance |> Instance.fetch!() |> Classes.tools(Starter.to_name!(class))
 
   @doc """
-  The process of an agent, or nil.
+  The process of an agent, or nil: where there is no such agent, where it is just between two processes, and where it is asleep (`info/2`
+  tells the `:status`). It is not woken by that.
 
       pid = Pyre.whereis(MyApp.Pyre, "visits")
+
+  An agent whose process somebody else links or monitors does not fall asleep. `monitor/3` watches the agent itself, whatever becomes of its
+  process.
   """
   @doc since: "0.1.0"
   @spec whereis(instance(), id()) :: pid() | nil
@@ -722,7 +726,8 @@ defmodule Pyre do
 
       [%{id: "visits", status: :running}] = Pyre.agents(MyApp.Pyre, class: "Counter")
 
-  The filter takes `:class` and `:status` (`:starting`, `:running`, `:restarting`, `:terminated`, `:stopping`, `:parked`).
+  The filter takes `:class` and `:status` (`:starting`, `:running`, `:asleep`, `:restarting`, `:terminated`, `:stopping`, `:parked`).
+  `:asleep` are those that had nothing to do for their `:idle_timeout`; looking at one doesn't wake it.
   """
   @doc since: "0.1.0"
   @spec agents(instance(), keyword()) :: [map()]
@@ -1297,7 +1302,7 @@ defmodule Pyre do
         "expected the timeout to be a non-negative integer (milliseconds) or :infinity, got: #{inspect(timeout)}"
       )
 
-  @statuses [:starting, :running, :restarting, :terminated, :stopping, :parked]
+  @statuses [:starting, :running, :asleep, :restarting, :terminated, :stopping, :parked]
   defp paused!({:agent, id}) when is_binary(id), do: {:agent, id}
   defp paused!({:class, class}), do: {:class, Starter.to_name!(class)}
   defp paused!({:group, name}), do: {:group, name}

@@ -23,24 +23,25 @@ defmodule Pyre.Agent do
   require Pyre.Wire, as: Wire
 
   alias Pyre.Agent.{
-    Asleep,
     Commits,
     Delivery,
     Ending,
     Escalations,
+    Hibernated,
     Placement,
     Progress,
     Quarantine,
     Requests,
     Restarts,
     Retries,
+    Sleep,
     Streams,
     Waits,
     Watch
   }
 
-  alias Pyre.{Address, Classes, Error, Generations, History, Instance, Limits, Mailbox, Pause, Telemetry}
-  alias Pyre.{Timers, Worker}
+  alias Pyre.{Address, Classes, Error, Generations, History, Instance, Limits, Mailbox}
+  alias Pyre.{Monitors, Pause, Telemetry, Timers, Worker}
   alias Pyre.Escalations.Table
   alias Pyre.Events.Subscriptions
   alias Pyre.Group.Member
@@ -115,6 +116,7 @@ defmodule Pyre.Agent do
       {:ok, row} ->
         state = %__MODULE__{instance: instance, id: id, handle: row.handle, class: row.class, parent: parent}
         if row.predecessor, do: take_up(state)
+        Monitors.woken(instance, row.handle)
         begin(state, row)
 
       :error ->
@@ -131,6 +133,8 @@ defmodule Pyre.Agent do
   # The first incarnation has nothing to recover. A predecessor that left the status "running" was killed: that is a crash
   # like any other, only that nobody has written it down.
   defp begin(state, %{status: :parked}), do: %{state | phase: :parked} |> acknowledge() |> settle()
+  # The same incarnation goes on: nothing is recovered, and no on_start runs.
+  defp begin(state, %{status: :asleep}), do: state |> acknowledge() |> Sleep.woken() |> next() |> settle()
   # Whoever has started it may publish at once.
   defp begin(state, %{incarnation: 1}) do
     Subscriptions.declare(state.instance, {state.id, state.handle}, state.class)
@@ -297,11 +301,22 @@ defmodule Pyre.Agent do
 
   defp idle(state), do: state |> Watch.look() |> loop()
 
-  defp hibernate(state), do: :erlang.hibernate(__MODULE__, :wake, [Asleep.fold(state)])
+  defp hibernate(state) do
+    Sleep.mark(state)
+    :erlang.hibernate(__MODULE__, :wake, [Hibernated.fold(state)])
+  end
 
   @doc false
-  @spec wake(Asleep.t()) :: no_return()
-  def wake(asleep), do: %__MODULE__{} |> Map.merge(Asleep.fields(asleep)) |> loop()
+  @spec wake(Hibernated.t()) :: no_return()
+  def wake(hibernated) do
+    state = Map.merge(%__MODULE__{}, Hibernated.fields(hibernated) || exit(:normal))
+
+    # To fall asleep only as the first that it hears: whatever comes before is something to do.
+    receive do
+      :sleep -> state |> Sleep.fall_asleep() |> settle()
+      message -> message |> handle(state) |> loop()
+    end
+  end
 
   ## Messages
 
@@ -347,6 +362,9 @@ defmodule Pyre.Agent do
       do: Streams.cancel_beside(state, key),
       else: Watch.caller_gave_up(state, key)
   end
+
+  # It did something since its time was noted. It must not wait anew each time that it is told: then it would be for ever.
+  defp handle(:sleep, %{phase: :idle, beside: []} = state), do: idle(state)
 
   # By whoever has the request, or knows the message's number.
   defp handle({:cancel, key, {from, ref}}, state) do

@@ -48,6 +48,7 @@ defmodule Pyre.Classes do
 
     interleaves? = Enum.any?(rows, fn {_key, interleave, _idempotent} -> interleave == true end)
     if class["rate_limit"] || class["concurrency"], do: Instance.limit(instance)
+    Instance.use_idle_timeout(instance, idle_timeout(class))
     hooks = {{name, :hooks}, class["on_start"] == true, class["on_stop"] == true, interleaves?}
 
     :ets.insert(instance.classes, [
@@ -130,6 +131,19 @@ defmodule Pyre.Classes do
       _unknown -> nil
     end
   end
+
+  @doc "After how many ms its agents fall asleep; nil where the class does not say."
+  @spec idle_timeout(Instance.t(), String.t()) :: pos_integer() | :infinity | nil
+  def idle_timeout(instance, class) do
+    case :ets.lookup(instance.classes, class) do
+      [{_name, outline}] -> idle_timeout(outline)
+      [] -> nil
+    end
+  end
+
+  defp idle_timeout(%{"idle_timeout" => 0}), do: :infinity
+  defp idle_timeout(%{"idle_timeout" => ms}) when is_integer(ms) and ms > 0, do: ms
+  defp idle_timeout(_silent), do: nil
 
   @doc "The version of the class, as its current code says."
   @spec version(Instance.t(), String.t()) :: pos_integer()

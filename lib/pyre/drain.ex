@@ -82,18 +82,25 @@ defmodule Pyre.Drain do
       for {id, %{kind: kind} = message} when kind != :stop <- Mailbox.without_caller(instance),
           do: {id, message}
 
-    classes = Map.new(Address.all(instance), &{&1.id, &1.class})
+    left = for {id, message} <- left, do: {id, class(instance, id), message}
 
-    for {id, message} <- left,
-        do: DeadLetters.put(instance, %{id: id, class: classes[id] || "?"}, message, :stopping, error)
+    for {id, class, message} <- left,
+        do: DeadLetters.put(instance, %{id: id, class: class}, message, :stopping, error)
 
     if left != [] do
-      summary = DeadLetters.summary(for {id, message} <- left, do: {id, classes[id] || "?", message.handler})
+      summary = DeadLetters.summary(for {id, class, message} <- left, do: {id, class, message.handler})
 
       Logger.warning(
         "#{length(left)} casts and timers had not ended at shutdown and are lost: #{summary}",
         pyre: instance.name
       )
+    end
+  end
+
+  defp class(instance, id) do
+    case Address.fetch(instance, id) do
+      {:ok, %{class: class}} -> class
+      :error -> "?"
     end
   end
 
@@ -108,9 +115,9 @@ defmodule Pyre.Drain do
 
   defp run_on_stop(instance, until) do
     ids =
-      for %{id: id, class: class, status: :running, epoch: epoch} <- Address.all(instance),
-          epoch > 0,
+      for class <- Classes.names(instance),
           match?({_on_start?, true}, Classes.hooks(instance, class)),
+          id <- Address.used(instance, class),
           do: id
 
     # One that has ended meanwhile needs no stop.

@@ -334,7 +334,7 @@ defmodule Pyre.Generations do
   # and the interpreter with them.
   defp take_back(%{instance: instance, roll: %{number: number, canary: canary} = roll} = state, reason) do
     Table.update(instance, number, :rejected, reason)
-    Instance.keep_generation(instance)
+    Instance.keep_generation(instance, true)
     Pool.turn(instance, canary, :canary, {:kept, number})
     pids = Trial.pids(instance)
     Instance.put_trial(instance, nil)
@@ -395,8 +395,12 @@ defmodule Pyre.Generations do
   defp kept(instance), do: for(%{role: {:kept, _number}} = worker <- Pool.all(instance), do: worker)
 
   defp sweep_later(instance) do
-    _timer = kept(instance) != [] and Process.send_after(self(), :sweep, @sweep_ms)
-    :ok
+    if kept(instance) == [] do
+      Instance.keep_generation(instance, false)
+    else
+      _timer = Process.send_after(self(), :sweep, @sweep_ms)
+      :ok
+    end
   end
 
   # It ends when no agent needs it any more, and what runs in it has ended.

@@ -43,7 +43,7 @@ defmodule Pyre.Health do
 
   defp agent(instance, id) do
     case Address.fetch(instance, id) do
-      {:ok, %{status: status}} when status in [:running, :restarting] -> nil
+      {:ok, %{status: status}} when status in [:running, :restarting, :asleep] -> nil
       {:ok, %{status: status}} -> "is #{status}"
       :error -> if :ets.member(instance.processes, :autostarted), do: nil, else: "has not started yet"
     end

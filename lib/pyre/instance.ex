@@ -97,6 +97,8 @@ defmodule Pyre.Instance do
     :worker_recycles,
     :strikes,
     :parked,
+    :sleeps,
+    :wakes,
     :dead_letters_dropped,
     :tool_runs,
     :tool_failures,
@@ -111,7 +113,8 @@ defmodule Pyre.Instance do
   # 5 how many pauses there are, 6 how many results of steps there are,
   # 7 how many follow an agent, 8 how many rows tell of escalations what message they belong to, 9 how many subscriptions there are, 10 set when a message had a
   # priority, 11 the generation of code, 12 set when anything is
-  # limited, 13 the generation that is tried, and 14 the highest hash of those who try it, 15 set when a rejected one had to be kept.
+  # limited, 13 the shortest time after which an idle agent falls asleep, 0 where none does, 14 the generation that is tried, 15 the highest
+  # hash of those who try it, 16 set while a rejected one is kept.
   @handle 1
   @draining 2
   @unique 3
@@ -124,10 +127,21 @@ defmodule Pyre.Instance do
   @priorities 10
   @generation 11
   @limited 12
-  @trial 13
-  @trial_highest 14
-  @kept_generation 15
-  @carried [@handle, @unique, @letter_bytes, @pauses, @steps, @escalating, @priorities, @limited]
+  @idle_timeout 13
+  @trial 14
+  @trial_highest 15
+  @kept_generation 16
+  @carried [
+    @handle,
+    @unique,
+    @letter_bytes,
+    @pauses,
+    @steps,
+    @escalating,
+    @priorities,
+    @limited,
+    @idle_timeout
+  ]
 
   @doc "The validated options of an instance, as a map."
   @spec config(keyword()) :: map()
@@ -255,6 +269,34 @@ defmodule Pyre.Instance do
   @spec limited?(t()) :: boolean()
   def limited?(%__MODULE__{flags: flags}), do: :atomics.get(flags, @limited) == 1
 
+  @doc "Takes note that some agents fall asleep after so many ms, and that somebody has to look after them."
+  @spec use_idle_timeout(t(), pos_integer() | :infinity | nil) :: :ok
+  def use_idle_timeout(%__MODULE__{flags: flags} = instance, ms) when is_integer(ms) do
+    shortest = :atomics.get(flags, @idle_timeout)
+
+    cond do
+      shortest > 0 and shortest <= ms ->
+        :ok
+
+      :atomics.compare_exchange(flags, @idle_timeout, shortest, ms) == :ok ->
+        notify(instance, :sweeper, :look)
+
+      true ->
+        use_idle_timeout(instance, ms)
+    end
+  end
+
+  def use_idle_timeout(_instance, _never), do: :ok
+
+  @doc "The shortest time after which any agent falls asleep, or nil."
+  @spec idle_timeout(t()) :: pos_integer() | nil
+  def idle_timeout(%__MODULE__{flags: flags}) do
+    case :atomics.get(flags, @idle_timeout) do
+      0 -> nil
+      ms -> ms
+    end
+  end
+
   @doc "Counts the subscriptions."
   @spec add_subscriptions(t(), integer()) :: :ok
   def add_subscriptions(%__MODULE__{flags: flags}, by), do: :atomics.add(flags, @subscriptions, by)
@@ -289,13 +331,14 @@ defmodule Pyre.Instance do
     :atomics.put(flags, @trial, number)
   end
 
-  @doc "Is there, or was there, a rejected generation that some agent's state needs?"
+  @doc "Is a rejected generation kept, for agents whose states the current one is too old for?"
   @spec kept_generation?(t()) :: boolean()
   def kept_generation?(%__MODULE__{flags: flags}), do: :atomics.get(flags, @kept_generation) == 1
 
-  @doc "Takes note that a rejected generation is kept."
-  @spec keep_generation(t()) :: :ok
-  def keep_generation(%__MODULE__{flags: flags}), do: :atomics.put(flags, @kept_generation, 1)
+  @doc "Takes note that one is, or that none is any more."
+  @spec keep_generation(t(), boolean()) :: :ok
+  def keep_generation(%__MODULE__{flags: flags}, kept?),
+    do: :atomics.put(flags, @kept_generation, if(kept?, do: 1, else: 0))
 
   @doc "Closes the intake: from now on calls, casts and starts are answered `stopping`."
   @spec close(t()) :: :ok
@@ -321,7 +364,7 @@ defmodule Pyre.Instance do
 
   @doc "New flags for an instance."
   @spec new_flags() :: :atomics.atomics_ref()
-  def new_flags, do: :atomics.new(15, signed: true)
+  def new_flags, do: :atomics.new(@kept_generation, signed: true)
 
   @doc "Makes a process of the tree findable by its role."
   @spec register(t(), term()) :: true
@@ -335,6 +378,11 @@ defmodule Pyre.Instance do
       [] -> nil
     end
   end
+
+  @doc "Is it one of the processes that have a role?"
+  @spec own?(t(), pid()) :: boolean()
+  def own?(%__MODULE__{processes: processes}, pid),
+    do: :ets.match(processes, {:_, pid}, 1) != :"$end_of_table"
 
   @doc "Sends to the process with that role; nothing happens where it isn't up."
   @spec notify(t(), term(), term()) :: :ok

@@ -93,7 +93,7 @@ defmodule Pyre.Mailbox do
     :ets.insert(instance.mailbox, row)
 
     case Address.recipient(instance, id) do
-      {:ok, nil} -> {:ok, key}
+      {:ok, nil} -> rouse(instance, id, key)
       {:ok, pid} -> wake(pid, key)
       :closed -> withdraw_late(instance, id, key)
     end
@@ -101,6 +101,12 @@ defmodule Pyre.Mailbox do
 
   defp wake(pid, key) do
     send(pid, {:mail, key})
+    {:ok, key}
+  end
+
+  # It is just being started, and looks into its mailbox then; or it is asleep.
+  defp rouse(instance, id, key) do
+    if Address.asleep?(instance, id), do: Instance.notify(instance, :waker, {:wake, id})
     {:ok, key}
   end
 

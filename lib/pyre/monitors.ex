@@ -106,6 +106,15 @@ defmodule Pyre.Monitors do
     :ok
   end
 
+  @doc "An agent is awake, and has a process that can be looked at. Called by that process, after its address says so."
+  @spec woken(Instance.t(), pos_integer()) :: :ok
+  def woken(instance, handle) do
+    case :ets.next(instance.monitors, {:watch, handle, 0}) do
+      {:watch, ^handle, _ref} -> Instance.notify(instance, :monitors, {:look, handle})
+      _nobody_watches -> :ok
+    end
+  end
+
   @doc "An agent crashed, and is restarted: those are told who asked for that. Called by the agent's process."
   @spec restarted(Instance.t(), Address.id(), pos_integer(), Pyre.error()) :: :ok
   def restarted(instance, id, handle, error) do
@@ -250,6 +259,10 @@ defmodule Pyre.Monitors do
           id,
           Restarts.last_error(instance, handle) || Mailbox.terminated(instance, id, handle)
         )
+
+      # It says when it wakes.
+      {:ok, %{handle: ^handle, status: :asleep}} ->
+        %{state | agents: Map.put(state.agents, handle, {id, nil})}
 
       {:ok, %{handle: ^handle, pid: pid}} ->
         follow(state, handle, id, pid)

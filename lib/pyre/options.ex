@@ -65,6 +65,9 @@ defmodule Pyre.Options do
     max_restarts:
       {:non_neg_integer, 3, "restarts of one agent within `:max_seconds` before it is terminated"},
     max_seconds: {:pos_integer, 5, "the period of `:max_restarts`"},
+    idle_timeout:
+      {:pos_timeout, :infinity,
+       "ms without a message after which an agent falls asleep: it keeps all that it has but its process, and the next message wakes it"},
     max_attempts:
       {:pos_integer, 3, "how often a cast is begun before it is given up, where workers die under it"},
     max_dead_letters:
@@ -111,6 +114,9 @@ defmodule Pyre.Options do
     restart: {{:in, [:permanent, :transient, :temporary]}, :permanent, "when the agent is restarted"},
     max_restarts: {:non_neg_integer, nil, "as the instance's, for this agent; not in a group"},
     max_seconds: {:pos_integer, nil, "as the instance's, for this agent; not in a group"},
+    idle_timeout:
+      {:pos_timeout, nil,
+       "as the instance's, for this agent, unless that is in a group; its class's by default"},
     on_restart:
       {{:in, [:committed, :initial]}, :committed,
        "the state after a crash: the committed one, or, with `:initial`, made anew from the start arguments, without timers"},

@@ -82,7 +82,7 @@ defmodule Pyre.Pause do
   # Whoever is woken without need looks, and sleeps again.
   defp held(instance, _group_or_all), do: waiting(instance)
 
-  defp waiting(instance), do: for(agent <- Address.all(instance), waits?(instance, agent), do: agent)
+  defp waiting(instance), do: for(agent <- Address.awake(instance), waits?(instance, agent), do: agent)
 
   # For an on_start nothing waits in the mailbox.
   defp waits?(_instance, %{mailbox: n}) when n > 0, do: true

@@ -150,7 +150,9 @@ defmodule Pyre.Request do
 
   # Whichever of the cancellation and the commit the agent's process handles first has won.
   defp ask(instance, id, number, key) do
-    with {:ok, %{pid: pid}} when is_pid(pid) <- Address.fetch(instance, id) do
+    with {:ok, %{status: status, pid: pid}} when status == :asleep or is_pid(pid) <-
+           Address.fetch(instance, id),
+         false <- status == :asleep and :already_done do
       monitor = Process.monitor(pid)
       send(pid, {:cancel, key, {self(), monitor}})
 
@@ -172,6 +174,8 @@ defmodule Pyre.Request do
           :not_found
       end
     else
+      # Who is asleep has nothing that runs or waits.
+      :already_done -> :already_done
       _gone -> :not_found
     end
   end

@@ -22,6 +22,8 @@ defmodule Pyre.RuntimeSupervisor do
       {Pyre.Limits.Slots, name},
       {Pyre.Tool.Supervisor, name},
       {Pyre.Agent.Supervisor, name},
+      {Pyre.Agent.Waker, name},
+      {Pyre.Agent.Sweeper, name},
       {Pyre.Group.Supervisor, name},
       {Pyre.Group.Keeper, name},
       {Pyre.Agent.Starter, name}

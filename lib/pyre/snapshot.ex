@@ -18,18 +18,19 @@ defmodule Pyre.Snapshot do
   alias Pyre.Agent.{Commits, Quarantine, Restarts}
   alias Pyre.Escalations.Table, as: Escalations
   alias Pyre.Events.Subscriptions
-  alias Pyre.{Address, Error, Group, Instance, Limits, Mailbox, Monitors, Timers}
+  alias Pyre.{Address, Classes, Error, Group, Instance, Limits, Mailbox, Monitors, Timers}
 
   @magic "PYRESNAP"
-  @version 1
+  @version 2
   @batch 1_000
   @max_frame 1_073_741_824
 
   @typep frame :: term()
 
-  # Agents come before messages, which are counted into their rows.
+  # Agents come before messages, which are counted into their rows, and after the names of their classes.
   defp tables do
     [
+      classes: Classes.Names,
       agents: Address,
       commits: Commits,
       mailbox: Mailbox,

@@ -32,10 +32,12 @@ defmodule Pyre.State do
     Instance.set_origin()
     instance = build(config)
     Enum.each(config.tools, &Table.put(instance, &1))
-    if config.limits != %{}, do: Instance.limit(instance)
 
     # Before anybody can look.
     with :ok <- Snapshot.restore(instance, config.snapshot) do
+      # After it: a snapshot brings the marks of the node that wrote it.
+      if config.limits != %{}, do: Instance.limit(instance)
+      Instance.use_idle_timeout(instance, config.idle_timeout)
       Instance.publish(instance)
       {:ok, instance}
     else

@@ -84,6 +84,9 @@ defmodule Pyre.Integration.TelemetryTest do
     :ok = Pyre.answer(pyre, escalation, "approve", by: "ada")
     {:ok, "s"} = Pyre.start_agent(pyre, "Scanner", id: "s")
     {:ok, _done} = Pyre.call(pyre, "s", :scan, %{steps: 3})
+    {:ok, "dozer"} = Pyre.start_agent(pyre, "Journal", id: "dozer", idle_timeout: 10)
+    Pyre.Lull.await_sleep(pyre, "dozer")
+    {:ok, 1} = Pyre.call(pyre, "dozer", :append, %{entry: 1})
     {:ok, %{status: :current}} = Pyre.reload(pyre, force: true)
     kill_interpreter(pyre)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
 import pyre.testing
 from pyre import Agent, Context, handler
-from pyre._limits import concurrency, rate_limit
+from pyre._limits import concurrency, idle_timeout, rate_limit
 
 
 class Buyer(Agent):
@@ -51,6 +52,17 @@ def test_what_is_no_rate_is_refused(given: Any) -> None:
 def test_what_is_no_number_of_agents_is_refused(given: Any) -> None:
     with pytest.raises(TypeError, match="concurrency must be"):
         concurrency(kind(concurrency=given))
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, None), (60.0, 60_000), (2, 2_000), (0.0001, 1), (math.inf, 0)])
+def test_when_agents_fall_asleep(given: Any, expected: int | None) -> None:
+    assert idle_timeout(kind(idle_timeout=given)) == expected
+
+
+@pytest.mark.parametrize("given", [0, -1, "60", True, math.nan])
+def test_what_is_no_time_is_refused(given: Any) -> None:
+    with pytest.raises(TypeError, match="Limited: idle_timeout must be"):
+        pyre.testing.run(kind(idle_timeout=given))
 
 
 def test_what_is_spent_rides_with_the_commit() -> None:

@@ -3,10 +3,10 @@ defmodule Pyre.Agent.Commits do
 
   # Committed states. One insert of one row {state, revision, answered message, its reply} is the instant in which a message has
   # happened: before it nothing did, after it the reply can be given again from the row.
-
   #
   #   {handle, state, revision, answered, reply}             written by version 1 of the agent's class
   #   {handle, state, revision, answered, reply, version}    by another one
+  #   {handle, state, revision}, {handle, state, revision, version}   the same, where nobody waits for that reply any more
 
   require Logger
 
@@ -28,7 +28,9 @@ defmodule Pyre.Agent.Commits do
   def load(instance, handle) do
     case :ets.lookup(instance.commits, handle) do
       [{_handle, state, revision, _answered, _reply}] -> {state, revision, 1}
+      [{_handle, state, revision}] -> {state, revision, 1}
       [{_handle, state, revision, _answered, _reply, version}] -> {state, revision, version}
+      [{_handle, state, revision, version}] -> {state, revision, version}
       [] -> {<<>>, 0, 0}
     end
   end
@@ -63,6 +65,9 @@ defmodule Pyre.Agent.Commits do
     )
   end
 
+  defp row(handle, state, revision, {nil, nil}, version) when version in [0, 1], do: {handle, state, revision}
+  defp row(handle, state, revision, {nil, nil}, version), do: {handle, state, revision, version}
+
   defp row(handle, state, revision, {answered, reply}, version) when version in [0, 1],
     do: {handle, state, revision, answered, reply}
 
@@ -73,15 +78,22 @@ defmodule Pyre.Agent.Commits do
   @spec answer(Instance.t(), pos_integer(), Mailbox.key()) :: {:ok, binary()} | :error
   def answer(instance, handle, key) do
     case :ets.lookup(instance.commits, handle) do
-      [row] when elem(row, @answered - 1) == key -> {:ok, elem(row, @answered)}
-      _other -> :error
+      [row] when tuple_size(row) > @answered and elem(row, @answered - 1) == key ->
+        {:ok, elem(row, @answered)}
+
+      _other ->
+        :error
     end
   end
 
-  @doc "Lets go of the last reply: whoever waited for it has it."
+  @doc "Lets go of the last reply: whoever waited for it has it. Called by the agent's process."
   @spec forget_answer(Instance.t(), pos_integer()) :: boolean()
-  def forget_answer(instance, handle),
-    do: :ets.update_element(instance.commits, handle, [{@answered, nil}, {@answered + 1, nil}])
+  def forget_answer(instance, handle) do
+    case :ets.lookup(instance.commits, handle) do
+      [row] when tuple_size(row) > @answered -> :ets.insert(instance.commits, carry(row))
+      _none -> false
+    end
+  end
 
   @doc "Keeps a state for an agent that is started again under this id."
   @spec keep(Instance.t(), pos_integer(), String.t()) :: true
@@ -106,7 +118,9 @@ defmodule Pyre.Agent.Commits do
 
   @doc "What a snapshot carries over: whoever waited for the last reply is gone."
   @spec carry(tuple()) :: tuple()
-  def carry(row), do: row |> put_elem(@answered - 1, nil) |> put_elem(@answered, nil)
+  def carry({handle, state, revision, _answered, _reply}), do: {handle, state, revision}
+  def carry({handle, state, revision, _answered, _reply, version}), do: {handle, state, revision, version}
+  def carry(row), do: row
 
   @doc "Forgets the state."
   @spec delete(Instance.t(), pos_integer()) :: true

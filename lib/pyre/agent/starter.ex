@@ -160,6 +160,7 @@ defmodule Pyre.Agent.Starter do
         :rate_limit,
         :isolation,
         :on_restart,
+        :idle_timeout,
         :meta
       ])
       |> Enum.reject(&default?/1)
@@ -179,6 +180,7 @@ defmodule Pyre.Agent.Starter do
   defp start_process(instance, id, schema, opts) do
     {:ok, %{handle: handle}} = Address.fetch(instance, id)
     if opts[:rate_limit], do: Instance.limit(instance)
+    Instance.use_idle_timeout(instance, opts[:idle_timeout])
     Commits.adopt(instance, handle, id)
 
     case supervise(instance, id, opts[:group]) do
@@ -269,6 +271,7 @@ defmodule Pyre.Agent.Starter do
   def handle_info(:worker_ready, %{instance: instance} = state) do
     repopulate(instance)
     Instance.notify(instance, :groups, :repopulate)
+    Instance.notify(instance, :waker, :catch_up)
     {:noreply, state |> autostart() |> answer()}
   end
 
@@ -342,7 +345,7 @@ defmodule Pyre.Agent.Starter do
   # among them or no longer known by the process that was expected.
   defp refill(instance, number, partition) do
     expected =
-      for {id, pid} when is_pid(pid) <- Address.expected(instance),
+      for {id, pid} <- Address.expected(instance),
           Pyre.Agent.Supervisor.partition(id) == number,
           Table.parent(instance, {:agent, id}) == nil,
           do: {id, pid}

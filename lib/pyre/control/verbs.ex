@@ -173,7 +173,7 @@ defmodule Pyre.Control.Verbs do
   defp done({:error, _error} = error), do: error
 
   @statuses Map.new(
-              [:starting, :running, :restarting, :terminated, :stopping, :parked],
+              [:asleep, :starting, :running, :restarting, :terminated, :stopping, :parked],
               &{Atom.to_string(&1), &1}
             )
   defp status!(nil), do: nil

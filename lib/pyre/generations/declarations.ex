@@ -54,7 +54,7 @@ defmodule Pyre.Generations.Declarations do
   # Those that are not there yet, or are being restarted, get it as they start.
   defp each_agent(instance, classes, action) do
     for %{status: status, class: class} = row when is_map_key(classes, class) <- Address.all(instance),
-        status in [:running, :parked],
+        status in [:running, :asleep, :parked],
         do: action.({row.id, row.handle}, class, classes[class])
 
     :ok

@@ -31,7 +31,9 @@ defmodule Pyre.Generations.Trial do
   """
   @spec choose(Instance.t(), float()) :: {t(), non_neg_integer()} | nil
   def choose(instance, share) do
-    rows = for %{status: status} = row <- Address.all(instance), status in [:starting, :running], do: row
+    rows =
+      for %{status: status} = row <- Address.all(instance), status in [:starting, :running, :asleep], do: row
+
     ran = Enum.filter(rows, &(&1.epoch > 0))
 
     case Enum.sort(for %{id: id} <- if(ran == [], do: rows, else: ran), do: hash(id)) do
@@ -74,6 +76,15 @@ defmodule Pyre.Generations.Trial do
       nil -> false
       {_number, highest} -> hash(id) <= highest
     end
+  end
+
+  @doc """
+  Might the agent need the very interpreter that it is in? It has committed a state that the current code is too old for, and which worker keeps
+  the code that wrote it stands in its row as long as it is awake.
+  """
+  @spec bound?(Instance.t(), Pyre.Agent.t()) :: boolean()
+  def bound?(instance, agent) do
+    (Instance.kept_generation?(instance) or Instance.trial(instance) != nil) and newer?(instance, agent)
   end
 
   defp newer?(instance, %{handle: handle, class: class}) do

@@ -6,7 +6,7 @@ defmodule Pyre.History.Ring do
   #   {handle, size, at, what, took, at, what, took, ...}
   #
   # By far the most entries are such, and each message pays for its own: so it takes no memory of its own but three words, written
-  # in place. The row begins with room for two, which is enough for many agents, and grows to the bound. Only the agent's
+  # in place. The row begins with room for one, which is enough for many agents, then has two, and grows to the bound. Only the agent's
   # process writes it.
   #
   # `size` is how many were written so far, and in its lowest bits for how many there is room.
@@ -20,7 +20,7 @@ defmodule Pyre.History.Ring do
   @size 2
   @head 2
   @width 3
-  @empty {0, 2, 0, 0, 0, 0, 0, 0}
+  @empty {0, 1, 0, 0, 0}
   @growth 4
   @room_bits 14
   @one 1 <<< @room_bits
@@ -78,7 +78,7 @@ defmodule Pyre.History.Ring do
   end
 
   defp slot(%{config: %{history: most}} = instance, handle, written, room) when room < most do
-    room = min(room * @growth, most)
+    room = if room == 1, do: 2, else: min(room * @growth, most)
     [row] = :ets.lookup(instance.history, handle)
     columns = row |> Tuple.to_list() |> Enum.drop(@head)
     added = List.duplicate(0, @width * room - length(columns))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pyre import errors
 from pyre._convert import Loader, Mismatch, loader
-from pyre._limits import concurrency, rate_limit
+from pyre._limits import concurrency, idle_timeout, rate_limit
 from pyre._migration import check_version
 from pyre._schema import describe
 from pyre._state import StateKind
@@ -108,6 +108,7 @@ class AgentClass:
     version: int
     rate_limit: list[int] | None
     concurrency: int | None
+    idle_timeout: int | None
 
     def outline(self) -> dict[str, Any]:
         """Describe it for READY."""
@@ -119,6 +120,7 @@ class AgentClass:
             "version": self.version,
             "rate_limit": self.rate_limit,
             "concurrency": self.concurrency,
+            "idle_timeout": self.idle_timeout,
             "doc": inspect.cleandoc(self.kind.__doc__ or ""),
             "autostart": self.autostart,
             "timers": self.timers,
@@ -155,6 +157,7 @@ def compile_agent(kind: type[Agent], file: str, resource_types: Mapping[Any, str
         version=_declared(kind, check_version),
         rate_limit=_declared(kind, rate_limit),
         concurrency=_declared(kind, concurrency),
+        idle_timeout=_declared(kind, idle_timeout),
     )
     kind.__pyre_class__ = compiled
     return compiled

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pyre.agent import Agent
 
-__all__ = ["concurrency", "millionths", "rate_limit"]
+__all__ = ["concurrency", "idle_timeout", "millionths", "rate_limit"]
 
 MILLION = 1_000_000
 RATE = re.compile(r"(\d+)/(ms|s|m|min|h)")
@@ -38,6 +38,16 @@ def concurrency(kind: type[Agent]) -> int | None:
     if given is not None and (type(given) is not int or given < 1):
         raise TypeError(f"concurrency must be an integer from 1 on, got {given!r:.100}")
     return given
+
+
+def idle_timeout(kind: type[Agent]) -> int | None:
+    """Give after how many ms a class's agents fall asleep, 0 for never; raises TypeError for what is no time."""
+    given = kind.idle_timeout
+    if given is None:
+        return None
+    if not _is_number(given) or not given > 0:
+        raise TypeError(f"idle_timeout must be a number of seconds above 0, or math.inf for never, got {given!r:.100}")
+    return max(round(given * 1_000), 1) if math.isfinite(given) else 0
 
 
 def millionths(unit: str, amount: float) -> int:
