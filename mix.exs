@@ -19,6 +19,8 @@ defmodule Pyre.MixProject do
       consolidate_protocols: Mix.env() != :test,
       # `def cli` is its successor, from Elixir 1.15 on.
       preferred_cli_env: [check: :test, lint: :test],
+      # Called where the host has it.
+      xref: [exclude: [:telemetry]],
       aliases: aliases(),
       releases: [pyre: [include_executables_for: [:unix], steps: [:assemble, &bundle_python/1]]],
       deps: []

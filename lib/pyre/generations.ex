@@ -115,7 +115,7 @@ defmodule Pyre.Generations do
   # A predecessor died. What was not decided yet is not: the canary ends. What was, is carried on.
   @impl GenServer
   def handle_continue(:resume, %{instance: instance} = state) do
-    if kept(instance) != [], do: sweep_later()
+    sweep_later(instance)
     roll = %{canary: canary(instance), from: nil, trial: nil}
 
     case {Table.numbers(instance, [:importing]), Table.numbers(instance, [:trial]),
@@ -190,7 +190,7 @@ defmodule Pyre.Generations do
 
   # It had begun before its code was rejected.
   def handle_info({:crashed, no, id, _error, _weight}, %{instance: instance} = state) do
-    if Enum.any?(kept(instance), &(&1.worker == no)), do: forgive(instance, id)
+    _forgiven = Enum.any?(kept(instance), &(&1.worker == no)) and forgive(instance, id)
     {:noreply, state}
   end
 
@@ -240,7 +240,7 @@ defmodule Pyre.Generations do
         Isolation.start(instance, canary)
         {:begun, number, canary}
       else
-        _removed = Table.remove(instance, number)
+        Table.remove(instance, number)
         {:ok, %{generation: Instance.generation(instance), status: :unchanged}}
       end
     end
@@ -292,7 +292,7 @@ defmodule Pyre.Generations do
          {trial, highest} <- Trial.choose(instance, share) do
       Table.update(instance, number, :trial)
       Instance.put_trial(instance, {number, highest})
-      move(Trial.pids(instance))
+      _moving = move(Trial.pids(instance))
       Process.send_after(self(), {:trial_over, number}, period_ms)
       %{state | roll: Map.merge(roll, %{trial: trial, info: info})}
     else
@@ -325,7 +325,7 @@ defmodule Pyre.Generations do
   # Nobody has used it yet.
   defp give_up(%{instance: instance, roll: %{number: number, from: from}} = state, reason, problems) do
     Table.update(instance, number, :rejected, reason)
-    _removed = Table.remove(instance, number)
+    Table.remove(instance, number)
     error = rejection(instance, number, reason, problems)
     end_canary(state, fn -> from && GenServer.reply(from, {:error, error}) end)
   end
@@ -343,7 +343,7 @@ defmodule Pyre.Generations do
     _forgiven = roll.trial && Enum.each(roll.trial.crashed, &forgive(instance, &1))
     error = rejection(instance, number, reason, [])
     _told = roll.from && GenServer.reply(roll.from, {:error, error})
-    sweep_later()
+    sweep_later(instance)
     %{state | roll: nil}
   end
 
@@ -394,22 +394,28 @@ defmodule Pyre.Generations do
 
   defp kept(instance), do: for(%{role: {:kept, _number}} = worker <- Pool.all(instance), do: worker)
 
-  defp sweep_later, do: Process.send_after(self(), :sweep, @sweep_ms)
+  defp sweep_later(instance) do
+    _timer = kept(instance) != [] and Process.send_after(self(), :sweep, @sweep_ms)
+    :ok
+  end
 
   # It ends when no agent needs it any more, and what runs in it has ended.
   defp sweep(%{instance: instance} = state) do
-    for %{worker: no, role: {:kept, number}, status: status} <- kept(instance),
-        Trial.needed(instance, no) == 0 do
-      if status == :ready, do: Pool.close(instance, no, :draining)
+    for %{worker: no} = worker <- kept(instance),
+        Trial.needed(instance, no) == 0,
+        do: end_kept(instance, worker)
 
-      if Pool.under_way(instance, no) <= 0 do
-        _pid = Isolation.stop(instance, no)
-        Table.remove(instance, number)
-      end
-    end
-
-    if kept(instance) != [], do: sweep_later()
+    sweep_later(instance)
     state
+  end
+
+  defp end_kept(instance, %{worker: no, role: {:kept, number}, status: status}) do
+    if status == :ready, do: Pool.close(instance, no, :draining)
+
+    if Pool.under_way(instance, no) <= 0 do
+      _pid = Isolation.stop(instance, no)
+      Table.remove(instance, number)
+    end
   end
 
   ## The roll
@@ -482,7 +488,7 @@ defmodule Pyre.Generations do
     Declarations.add(instance, Map.get(roll, :declared, %{}))
 
     for older <- Table.numbers(instance, [:current, :rolling]), older < number do
-      _removed = Table.remove(instance, older)
+      Table.remove(instance, older)
       Table.update(instance, older, :retired)
     end
 

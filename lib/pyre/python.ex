@@ -13,7 +13,7 @@ defmodule Pyre.Python do
   def find(nil) do
     venv = Path.expand(".venv/bin/python")
 
-    case if(executable?(venv), do: venv, else: Enum.find_value(@candidates, &System.find_executable/1)) do
+    case if(executable?(venv), do: venv, else: on_path()) do
       nil ->
         {:error,
          Error.new(
@@ -37,6 +37,23 @@ defmodule Pyre.Python do
            :worker_start,
            "the option :python names #{inspect(python)}, which is not there or can't be executed"
          )}
+  end
+
+  defp on_path do
+    directories = "PATH" |> System.get_env("") |> String.split(":", trim: true)
+
+    Enum.find_value(@candidates, fn name ->
+      directories |> Enum.map(&Path.join(&1, name)) |> Enum.find(&(executable?(&1) and runs?(&1)))
+    end)
+  end
+
+  # A manager of versions puts scripts of these names into PATH, also for versions that it can't run where we are. The
+  # interpreter itself is no script, and not tried: that would take as long as it does to start.
+  defp runs?(path) do
+    case File.open(path, [:read], &IO.binread(&1, 2)) do
+      {:ok, "#!"} -> match?({_output, 0}, System.cmd(path, ["-c", ""], stderr_to_stdout: true))
+      _program -> true
+    end
   end
 
   defp executable?(path) do

@@ -74,8 +74,6 @@ defmodule Pyre.Telemetry do
   #{Enum.map_join(@keys, "\n", fn {key, meaning} -> "  * `#{key}` - #{meaning}" end)}
   """
 
-  @compile {:no_warn_undefined, :telemetry}
-
   @doc """
   The names of all events.
 

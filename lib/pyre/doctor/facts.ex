@@ -63,8 +63,10 @@ defmodule Pyre.Doctor.Facts do
   @doc "What /proc/meminfo says that may still be used."
   @spec available_bytes(String.t()) :: non_neg_integer() | nil
   def available_bytes(text) do
-    with [_line, kibibytes] <- Regex.run(~r/^MemAvailable:\s+(\d+) kB/m, text),
-         do: String.to_integer(kibibytes) * 1_024
+    case Regex.run(~r/^MemAvailable:\s+(\d+) kB/m, text) do
+      [_line, kibibytes] -> String.to_integer(kibibytes) * 1_024
+      nil -> nil
+    end
   end
 
   defp integer(text) do

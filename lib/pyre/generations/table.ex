@@ -60,7 +60,12 @@ defmodule Pyre.Generations.Table do
 
   @doc "The number that the next one gets."
   @spec next(Instance.t()) :: pos_integer()
-  def next(instance), do: Enum.max(numbers(instance), fn -> 0 end) + 1
+  def next(instance) do
+    case all(instance) do
+      [{newest, _status, _at, _pinned, _reason} | _older] when is_integer(newest) -> newest + 1
+      [] -> 1
+    end
+  end
 
   @doc "The copies of its sources; none where there is no such generation."
   @spec pinned(Instance.t(), pos_integer()) :: pinned()
@@ -76,6 +81,9 @@ defmodule Pyre.Generations.Table do
   def folder(instance, number), do: Path.join(instance.directory, "code-#{number}")
 
   @doc "Removes the copies."
-  @spec remove(Instance.t(), pos_integer()) :: term()
-  def remove(instance, number), do: File.rm_rf(folder(instance, number))
+  @spec remove(Instance.t(), pos_integer()) :: :ok
+  def remove(instance, number) do
+    _removed = File.rm_rf(folder(instance, number))
+    :ok
+  end
 end

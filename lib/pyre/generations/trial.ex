@@ -58,22 +58,22 @@ defmodule Pyre.Generations.Trial do
   Among which workers an agent that needs none of its own is to run: the shared ones; the canary, where it takes part in a trial; or the one
   that keeps rejected code, where it has committed a state that the current code is too old for.
   """
-  @spec role(Instance.t(), %{id: String.t(), handle: pos_integer(), class: String.t()}) :: Pool.role()
+  @spec role(Instance.t(), Pyre.Agent.t()) :: Pool.role()
   def role(instance, %{id: id} = agent) do
-    case Instance.trial(instance) do
-      nil -> kept(instance, agent) || :shared
-      {_number, highest} -> kept(instance, agent) || if(hash(id) <= highest, do: :canary, else: :shared)
+    with true <- Instance.kept_generation?(instance) and newer?(instance, agent),
+         {:ok, %{worker: no}} <- Address.fetch(instance, id),
+         %{role: {:kept, _number} = role} <- Enum.find(Pool.all(instance), &(&1.worker == no)) do
+      role
+    else
+      _any_code_will_do -> if tries?(instance, id), do: :canary, else: :shared
     end
   end
 
-  defp kept(instance, agent), do: Instance.kept_generation?(instance) && keeper(instance, agent)
-
-  defp keeper(instance, %{id: id} = agent) do
-    with true <- newer?(instance, agent),
-         {:ok, %{worker: no}} <- Address.fetch(instance, id),
-         %{role: {:kept, _number} = role} <- Enum.find(Pool.all(instance), &(&1.worker == no)),
-         do: role,
-         else: (_none -> nil)
+  defp tries?(instance, id) do
+    case Instance.trial(instance) do
+      nil -> false
+      {_number, highest} -> hash(id) <= highest
+    end
   end
 
   defp newer?(instance, %{handle: handle, class: class}) do
