@@ -2,6 +2,8 @@ defmodule Pyre.Integration.ControlTest do
   # The real client against a running instance, as an operator has it.
   use Pyre.Case, async: true
 
+  import Pyre.Lull
+
   alias Pyre.Instance
 
   setup do
@@ -162,10 +164,20 @@ defmodule Pyre.Integration.ControlTest do
     assert {:error, %Pyre.Error{kind: :stopping}} = Pyre.call(pyre, "j", :append, %{entry: 1})
   end
 
+  test "who is asleep is told apart, and not woken", %{pyre: pyre, socket: socket} do
+    {:ok, "k"} = Pyre.start_agent(pyre, "Journal", id: "k")
+    lull(pyre, "k")
+    assert {text, 0} = ctl(socket, ["agents", "--status", "asleep"])
+    assert ["k", "Journal", "asleep", "0"] = text |> word() |> Enum.drop(4)
+    assert {text, 0} = ctl(socket, ["inspect", "k"])
+    assert text =~ ~r/^status +asleep$/m
+    assert {"[]" <> _nothing, 0} = ctl(socket, ["call", "k", "entries"])
+  end
+
   test "wrong usage, a wrong value and a missing node are told apart", %{socket: socket} do
     assert {text, 2} = ctl(socket, ["call", "j", "append", "{"])
     assert text =~ "is no JSON"
-    assert {text, 1} = ctl(socket, ["agents", "--status", "asleep"])
+    assert {text, 1} = ctl(socket, ["agents", "--status", "dreaming"])
     assert text =~ "expected the status to be one of"
     assert {text, 69} = ctl(socket <> "-not", ["status"])
     assert text =~ "no node answers at"
