@@ -108,19 +108,14 @@ class Dispatcher:
         }
         loop.set_task_factory(_owned_task)
 
-    def handle(self, envelopes: Sequence[tuple[Any, ...]]) -> None:
-        """Apply one frame, and run the first steps of the messages in it; called by the loop."""
-        self._apply(envelopes)
-        if self._runners.unbegun:
-            self._begin()
-
     def apply(self, envelopes: Sequence[tuple[Any, ...]]) -> None:
         """Apply one frame, and leave the first steps to the loop; for whoever isn't called by it."""
-        self._apply(envelopes)
+        self.take(envelopes)
         if self._runners.unbegun:
-            self.loop.call_soon(self._begin)
+            self.loop.call_soon(self.begin)
 
-    def _apply(self, envelopes: Sequence[tuple[Any, ...]]) -> None:
+    def take(self, envelopes: Sequence[tuple[Any, ...]]) -> None:
+        """Apply one frame, whose messages then wait for `begin`; raises ProtocolError for an envelope that is none."""
         self.activations.turn += 1
         operations = self._operations
         envelope: tuple[Any, ...] = ()
@@ -130,11 +125,13 @@ class Dispatcher:
         except (KeyError, ValueError, TypeError, AttributeError) as exc:
             raise errors.ProtocolError(f"can't apply {envelope!r:.200}: {exc!r}") from exc
 
-    def _begin(self) -> None:
-        try:
-            self._runners.begin()
-        finally:
-            self.flush()
+    def begin(self) -> None:
+        """Run the first steps of the messages that have come, and write what they answer together."""
+        if self._runners.unbegun:
+            try:
+                self._runners.begin()
+            finally:
+                self.flush()
 
     def set_clock(self, now_ms: int) -> None:
         """Learn what the BEAM's clock shows now."""
