@@ -61,10 +61,11 @@ class Runners:
         try:
             while unbegun:
                 runner = self._free
-                if runner is None or runner.over or runner.task.cancelling():
-                    runner = self._free = _Runner(self._loop, self._words)
-                if not runner.begin(unbegun.popleft()):
-                    self._free = None
+                if runner is None or runner.task.cancelling():
+                    runner = _Runner(self._loop, self._words)
+                self._free = None
+                if runner.begin(unbegun):
+                    self._free = runner
         finally:
             self.beginning = False
 
@@ -88,23 +89,29 @@ class _Runner:
         self.over = False
         self.task: asyncio.Task[Any] = asyncio.Task(self, loop=loop, name="pyre-message")
 
-    def begin(self, message: Message) -> bool:
-        """Run a message's first step; tells whether another one can begin here after it."""
-        task = message.task = self.task
-        references = references_to(task)
-        context = copy_context()
-        enter_task(self._loop, task)
+    def begin(self, unbegun: collections.deque[Message]) -> bool:
+        """Run first steps until one waits, or keeps the Task; tells whether others can begin here later."""
+        loop, task = self._loop, self.task
+        cancelling, send = task.cancelling, self._steps.send
+        enter_task(loop, task)
         try:
-            waiting = self._step(message, context, self._steps.send, message)
+            while unbegun:
+                message = unbegun.popleft()
+                message.task = task
+                references = references_to(task)
+                context = copy_context()
+                waiting = self._step(message, context, send, message)
+                if waiting is not PARKED:
+                    self._message, self._context, self._first_wait = message, context, waiting
+                    break
+                # The message let go of the Task when it ended: as many as before means that somebody else has it now.
+                if self.over or references_to(task) >= references or cancelling():
+                    self.over = True
+                    break
+            else:
+                return True
         finally:
-            leave_task(self._loop, task)
-        if waiting is not PARKED:
-            self._message, self._context, self._first_wait = message, context, waiting
-        # The message let go of the Task when it ended: as many as before means that somebody else has it now.
-        elif not self.over and references_to(task) < references and not task.cancelling():
-            return True
-        else:
-            self.over = True
+            leave_task(loop, task)
         if self._parked is not None and not self._parked.done():
             self._parked.set_result(None)
         return False
