@@ -80,9 +80,9 @@ defmodule Pyre.State do
     %Instance{
       name: config.name,
       config: config,
-      agents: table(:pyre_agents, :set),
-      mailbox: table(:pyre_mailbox, :ordered_set),
-      commits: table(:pyre_commits, :set),
+      agents: table(:pyre_agents, :set, false),
+      mailbox: table(:pyre_mailbox, :ordered_set, false),
+      commits: table(:pyre_commits, :set, false),
       classes: table(:pyre_classes, :set),
       workers: table(:pyre_workers, :ordered_set),
       processes: table(:pyre_processes, :set),
@@ -113,7 +113,8 @@ defmodule Pyre.State do
     }
   end
 
-  # What is written with each message and read when somebody asks is better off without locks for readers.
+  # What is written with each message is better off without locks for readers: they make each change of a row look at
+  # all readers' places, and each reader pay for a memory barrier.
   defp table(name, type, read? \\ true),
     do: :ets.new(name, [type, :public, read_concurrency: read?, write_concurrency: true])
 

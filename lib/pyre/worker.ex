@@ -263,6 +263,14 @@ defmodule Pyre.Worker do
     {:noreply, state}
   end
 
+  # Where others are under way the interpreter has something to do, and who is about to hand a message over may come along:
+  # a frame of many costs both sides little more than a frame of one.
+  def handle_info(:timeout, %{outbox: %{count: count, yielded?: false}, in_flight: in_flight} = state)
+      when map_size(in_flight) > count do
+    :erlang.yield()
+    continue(%{state | outbox: %{state.outbox | yielded?: true}})
+  end
+
   def handle_info(:timeout, state), do: {:noreply, flush(state)}
   def handle_info(:retry, state), do: state |> write() |> continue()
 

@@ -11,7 +11,7 @@ defmodule Pyre.Worker.Outbox do
   @batch_count 512
   @batch_bytes 1_048_576
 
-  defstruct batch: [], count: 0, bytes: 0, unsent: []
+  defstruct batch: [], count: 0, bytes: 0, yielded?: false, unsent: []
 
   @type t :: %__MODULE__{}
 

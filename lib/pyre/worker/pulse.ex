@@ -20,7 +20,7 @@ defmodule Pyre.Worker.Pulse do
   # So long a stack is waited for.
   @stack_beats 5
 
-  defstruct [:instance, :due, beats: 0, watches: %{}]
+  defstruct [:instance, :due, beats: 0, watches: %{}, files: %{}]
 
   @spec start_link(atom()) :: GenServer.on_start()
   def start_link(name), do: GenServer.start_link(__MODULE__, name)
@@ -48,27 +48,58 @@ defmodule Pyre.Worker.Pulse do
     late? = now - state.due > @late_ms
     watches = if late?, do: %{}, else: state.watches
 
+    workers = for %{os_pid: os_pid} = worker when is_integer(os_pid) <- Pool.all(state.instance), do: worker
+    state = %{state | files: open(state, workers)}
+
     watches =
-      for %{os_pid: os_pid} = worker when is_integer(os_pid) <- Pool.all(state.instance), into: %{} do
-        {os_pid, look(state, worker, Map.get(watches, os_pid), now)}
-      end
+      for %{os_pid: os_pid} = worker <- workers,
+          into: %{},
+          do: {os_pid, look(state, worker, Map.get(watches, os_pid), now)}
 
     Process.send_after(self(), :beat, @beat_ms)
     {:noreply, %{state | watches: watches, beats: state.beats + 1, due: now + @beat_ms}}
   end
 
-  defp look(%{instance: instance} = state, %{worker: no, pid: pid, os_pid: os_pid} = worker, watch, now) do
-    process_state = Worker.Process.state(os_pid)
-    if process_state in [:gone, "Z", "X"], do: send(pid, {:vanished, os_pid})
+  # Each interpreter's files are opened once.
+  defp open(%{instance: instance, files: files}, workers) do
+    {kept, gone} = Map.split(files, Enum.map(workers, & &1.os_pid))
+    for {_os_pid, {recorder, process}} <- gone, do: close(recorder, process)
 
-    case Recorder.read(Launch.paths(instance, no).recorder) do
-      {:ok, seen} ->
-        if rem(state.beats, @slow_beats) == 0, do: weigh(instance, worker, seen)
-        watch_for_stall(state, worker, {seen, process_state}, watch, now)
+    for %{os_pid: os_pid, worker: no} <- workers,
+        not is_map_key(kept, os_pid),
+        # Where that fails, for lack of descriptors say, it is tried again at the next beat.
+        {:ok, recorder} <- [Recorder.open(Launch.paths(instance, no).recorder)],
+        into: kept,
+        do: {os_pid, {recorder, Worker.Process.open(os_pid)}}
+  end
 
-      :error ->
+  defp close(recorder, process) do
+    _closed = :file.close(recorder)
+    Worker.Process.close(process)
+  end
+
+  defp look(%{files: files} = state, %{os_pid: os_pid} = worker, watch, now) do
+    case files do
+      %{^os_pid => {recorder, process}} ->
+        process_state = process |> Worker.Process.state() |> told(worker)
+        seen(state, worker, {Recorder.look(recorder), process_state}, watch, now)
+
+      %{} ->
+        _state = os_pid |> Worker.Process.state() |> told(worker)
         nil
     end
+  end
+
+  defp told(process_state, %{pid: pid, os_pid: os_pid}) do
+    if process_state in [:gone, "Z", "X"], do: send(pid, {:vanished, os_pid})
+    process_state
+  end
+
+  defp seen(_state, _worker, {:error, _process_state}, _watch, _now), do: nil
+
+  defp seen(state, worker, {{:ok, seen}, process_state}, watch, now) do
+    if rem(state.beats, @slow_beats) == 0, do: weigh(state.instance, worker, seen)
+    watch_for_stall(state, worker, {seen, process_state}, watch, now)
   end
 
   defp weigh(instance, %{worker: no, os_pid: os_pid, pid: pid}, seen) do
@@ -114,8 +145,13 @@ defmodule Pyre.Worker.Pulse do
     end
   end
 
-  defp judge(%{instance: instance}, %{os_pid: os_pid}, seen, watch, now) do
-    look = %{seen: seen, now_ms: now, waited_ms: Worker.Process.waited_ms(os_pid)}
+  defp judge(%{instance: instance} = state, %{os_pid: os_pid}, seen, watch, now) do
+    look = %{
+      seen: seen,
+      now_ms: now,
+      waited_ms: state.files |> Map.fetch!(os_pid) |> elem(1) |> Worker.Process.waited_ms()
+    }
+
     Stall.look(watch, look, instance.config.stall_timeout, instance.config.start_timeout)
   end
 

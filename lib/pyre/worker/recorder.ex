@@ -30,12 +30,24 @@ defmodule Pyre.Worker.Recorder do
   @doc "What it says now; `:error` where the interpreter has not written to it yet."
   @spec read(Path.t()) :: {:ok, t()} | :error
   def read(path) do
-    with {:ok, file} <- :file.open(path, [:read, :raw, :binary]),
-         read = :file.pread(file, 0, @words * 8),
-         :ok <- :file.close(file),
-         {:ok, <<@magic::64-little, words::binary>>} <- read do
-      {:ok, parse(words)}
+    with {:ok, file} <- open(path) do
+      seen = look(file)
+      _closed = :file.close(file)
+      seen
     else
+      {:error, _reason} -> :error
+    end
+  end
+
+  @doc "Opens it for who looks again and again; that process alone may use and close it."
+  @spec open(Path.t()) :: {:ok, :file.fd()} | {:error, term()}
+  def open(path), do: :file.open(path, [:read, :raw, :binary])
+
+  @doc "What the open file says now."
+  @spec look(:file.fd()) :: {:ok, t()} | :error
+  def look(file) do
+    case :file.pread(file, 0, @words * 8) do
+      {:ok, <<@magic::64-little, words::binary>>} -> {:ok, parse(words)}
       _unwritten_or_gone -> :error
     end
   end

@@ -23,6 +23,7 @@ from pyre._message import CURRENT, FunctionRun, Message
 from pyre._progress import Reporter
 from pyre._requests import Requests
 from pyre._resources import Resources
+from pyre._runner import Runners
 from pyre._threads import MAX_THREADS, Threads
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["GONE", "Catalogue", "Dispatcher"]
 
 DONE = _wire.OP_DONE
-Task = asyncio.Task
 ON_START = _wire.KIND_ON_START
 STREAM = _wire.KIND_STREAM
 GONE = {
@@ -73,13 +73,13 @@ class Dispatcher:
         """Begin with nothing under way; `config` is HELLO's."""
         self.loop = loop
         self.emit = emit
-        # What is answered in a message's first step waits for the last message that came with it. See `Message.send`.
+        # What is answered in a message's first step waits for the last message that came with it.
         self.queue = emit
         self.flush: Callable[[], None] = _nothing
-        self.unbegun = 0
         self.words = words
         self.activations = Activations(config.get("max_activations", MAX_ACTIVATIONS))
         self.running: dict[int, Message] = {}
+        self._runners = Runners(loop, words)
         self.requests = Requests(loop, emit)
         self.reporter: Callable[[Message], Reports] = functools.partial(Reporter, thread=threading.get_ident())
         self.excuses = Excuses(words)
@@ -109,7 +109,13 @@ class Dispatcher:
         loop.set_task_factory(_owned_task)
 
     def apply(self, envelopes: Sequence[tuple[Any, ...]]) -> None:
-        """Apply one frame; raises ProtocolError for an envelope that is none."""
+        """Apply one frame, and leave the first steps to the loop; for whoever isn't called by it."""
+        self.take(envelopes)
+        if self._runners.unbegun:
+            self.loop.call_soon(self.begin)
+
+    def take(self, envelopes: Sequence[tuple[Any, ...]]) -> None:
+        """Apply one frame, whose messages then wait for `begin`; raises ProtocolError for an envelope that is none."""
         self.activations.turn += 1
         operations = self._operations
         envelope: tuple[Any, ...] = ()
@@ -118,6 +124,14 @@ class Dispatcher:
                 operations[envelope[0]](envelope)
         except (KeyError, ValueError, TypeError, AttributeError) as exc:
             raise errors.ProtocolError(f"can't apply {envelope!r:.200}: {exc!r}") from exc
+
+    def begin(self) -> None:
+        """Run the first steps of the messages that have come, and write what they answer together."""
+        if self._runners.unbegun:
+            try:
+                self._runners.begin()
+            finally:
+                self.flush()
 
     def set_clock(self, now_ms: int) -> None:
         """Learn what the BEAM's clock shows now."""
@@ -153,9 +167,7 @@ class Dispatcher:
         deadline_ns = deadline_ms * NS_PER_MS + self._offset_ns if deadline_ms else 0
         message = Message(self, number, handle, activation, spec, args, deadline_ns, extra)
         self.running[number] = message
-        self.unbegun += 1
-        # Tasks take their first steps in the order in which they are made, which is that of the numbers.
-        message.task = Task(message, loop=self.loop, name="pyre-message")
+        self._runners.unbegun.append(message)
 
     def _answer_unheld(self, number: int, handle: int, epoch: int) -> None:
         unusable = self._unusable.get(handle)
@@ -169,8 +181,7 @@ class Dispatcher:
         deadline_ns = deadline_ms * NS_PER_MS + self._offset_ns if deadline_ms else 0
         message = FunctionRun(self, number, (module.decode(), function.decode()), args, deadline_ns)
         self.running[number] = message
-        self.unbegun += 1
-        message.task = Task(message, loop=self.loop, name="pyre-run")
+        self._runners.unbegun.append(message)
 
     def _cancel(self, envelope: tuple[Any, ...]) -> None:
         _, number = envelope
@@ -220,7 +231,7 @@ class Dispatcher:
         """Answer a message whose handler has ended."""
         number = message.number
         self.running.pop(number, None)
-        send = self.queue if message.first_step else self.emit
+        send = self.queue if self._runners.beginning else self.emit
         send((DONE, number, status, body, state, effects))
         activation = message.activation
         if activation is not None:

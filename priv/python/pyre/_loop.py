@@ -44,6 +44,7 @@ class Link:
         self._framer = Framer()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._apply: Callable[[Envelopes], None] = lambda _envelopes: None
+        self._begin: Callable[[], None] = lambda: None
         self._outgoing: Envelopes = []
         self._unwritten: list[memoryview] = []
         # Read into, again and again: an `os.read` of this size would ask the system for a megabyte each time.
@@ -58,10 +59,13 @@ class Link:
                 return [envelope for frame in frames for envelope in _frames.unpack(frame)]
         return None
 
-    def start(self, loop: asyncio.AbstractEventLoop, apply: Callable[[Envelopes], None]) -> None:
-        """Begin to read in the loop."""
+    def start(
+        self, loop: asyncio.AbstractEventLoop, apply: Callable[[Envelopes], None], begin: Callable[[], None]
+    ) -> None:
+        """Begin to read in the loop: each frame is applied, and after the last one that was there, what came begins."""
         self._loop = loop
         self._apply = apply
+        self._begin = begin
         os.set_blocking(self._input, False)
         os.set_blocking(self._output, False)
         loop.add_reader(self._input, self._read)
@@ -111,6 +115,7 @@ class Link:
         try:
             for payload in self._framer.feed(bytes(self._view[:count])):
                 self._apply(_frames.unpack(payload))
+            self._begin()
         except (WireError, ProtocolError) as exc:
             self._ended(_wire.EXIT_PROTOCOL, f"protocol error: {exc}")
         except MemoryError:

@@ -1,8 +1,7 @@
 """One message under way.
 
-A `Message` is itself the coroutine that its asyncio Task runs: each step of the user's handler goes through `send`,
-which tells the flight recorder what is on the loop. So `asyncio.timeout`, `current_task` and context variables work as
-anywhere, and a worker that dies in the middle of a step leaves the number of the message behind.
+Its steps are run by a `Runner`, which tells the flight recorder what is on the loop: a worker that dies in the middle
+of one leaves the number of the message behind.
 
 The order inside the first step matters. First what can refuse the message without running any of the user's code, then
 the recorder's *begun* word, then the activation, then the handler.
@@ -27,7 +26,7 @@ from pyre._stream import Outlet
 
 if TYPE_CHECKING:
     import concurrent.futures
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from pyre._activations import Activation
     from pyre._dispatch import Dispatcher
@@ -42,7 +41,7 @@ CURRENT: contextvars.ContextVar[Message] = contextvars.ContextVar("pyre_message"
 
 NIL = b"\xc0"
 NO_EFFECTS: list[tuple[Any, ...]] = []
-BEGUN, RUNNING, SINCE = 1, 2, 3
+BEGUN, SINCE = 1, 3
 CANCEL_AGAIN_SECONDS = 1.0  # an honest `finally` may take its time
 MOST_CANCELS = 10
 
@@ -85,17 +84,15 @@ class _Side:
 
 
 class Message:
-    """A DELIVER from its arrival to its DONE; a coroutine to asyncio."""
+    """A DELIVER from its arrival to its DONE."""
 
     __slots__ = (
-        "_inner",
         "_side",
         "activation",
         "args",
         "deadline_ns",
         "dispatcher",
         "extra",
-        "first_step",
         "handle",
         "number",
         "spec",
@@ -113,7 +110,7 @@ class Message:
         deadline_ns: int,
         extra: Any,  # noqa: ANN401
     ) -> None:
-        """Keep what came; nothing runs before the first `send`."""
+        """Keep what came; nothing runs before `begin`."""
         self.dispatcher = dispatcher
         self.number = number
         self.handle = handle
@@ -123,80 +120,16 @@ class Message:
         self.deadline_ns = deadline_ns
         self.extra = extra
         self.task: asyncio.Task[Any] | None = None
-        self._inner: Any = None
         self._side: _Side | None = None
-        self.first_step = True
-
-    # --- The coroutine protocol: asyncio calls these, on the loop's thread ---
-
-    def send(self, value: Any) -> Any:  # noqa: ANN401
-        """Run one step of the handler."""
-        words = self.dispatcher.words
-        now_ns = monotonic_ns()
-        words[SINCE] = now_ns
-        words[RUNNING] = self.number
-        try:
-            inner = self._inner
-            if inner is None:
-                inner = self._inner = self._begin(now_ns)
-            waiting = inner.send(value)
-        except StopIteration as stop:
-            self._succeed(stop.value)
-        except BaseException as exc:  # noqa: BLE001  # SystemExit in a handler is the handler's failure
-            self._fail(exc)
-        else:
-            self._leave_loop()
-            return waiting
-        self._leave_loop()
-        raise StopIteration
-
-    def _leave_loop(self) -> None:
-        dispatcher = self.dispatcher
-        dispatcher.words[RUNNING] = 0
-        if dispatcher.watched is not None:
-            dispatcher.watched(self)
-        if self.first_step:
-            # The last of those that came together has begun: what they have answered is written now, not a turn later.
-            self.first_step = False
-            dispatcher.unbegun -= 1
-            if not dispatcher.unbegun:
-                dispatcher.flush()
-
-    def throw(self, exc: Any, *rest: Any) -> Any:  # noqa: ANN401
-        """Raise an exception, such as a cancellation, inside the handler."""
-        words = self.dispatcher.words
-        words[SINCE] = monotonic_ns()
-        words[RUNNING] = self.number
-        try:
-            if self._inner is None:
-                raise exc  # noqa: TRY301  # cancelled before its first step
-            waiting = self._inner.throw(exc, *rest)
-        except StopIteration as stop:
-            self._succeed(stop.value)
-        except BaseException as failure:  # noqa: BLE001
-            self._fail(failure)
-        else:
-            self._leave_loop()
-            return waiting
-        self._leave_loop()
-        raise StopIteration
-
-    def close(self) -> None:
-        """End without an answer, when the loop goes down."""
-        if self._inner is not None:
-            self._inner.close()
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        """Only there because asyncio asks for it."""
-        raise NotImplementedError
 
     # --- The first step ---
 
-    def _begin(self, now_ns: int) -> Any:  # noqa: ANN401
-        if self.deadline_ns and now_ns > self.deadline_ns:
-            self._refuse(
-                errors.Deadline(f"expired {(now_ns - self.deadline_ns) // 1_000_000} ms before it could begin")
-            )
+    def begin(self) -> Any:  # noqa: ANN401
+        """Make the coroutine of the handler's call."""
+        if self.deadline_ns:
+            self._check_deadline()
+        if self._side is not None and self._side.cancelling:
+            raise asyncio.CancelledError
         spec = self.spec
         try:
             args = spec.bind(unpack(self.args) if self.args else {})
@@ -209,6 +142,11 @@ class Message:
         if agent.state is UNMADE or spec.options.interleave:
             agent = self._agent()
         return spec.start(agent, self, args)
+
+    def _check_deadline(self) -> None:
+        late_ns = self.dispatcher.words[SINCE] - self.deadline_ns
+        if late_ns > 0:
+            self._refuse(errors.Deadline(f"expired {late_ns // 1_000_000} ms before it could begin"))
 
     def _refuse(self, error: errors.PyreError) -> NoReturn:
         raise _Answered(_wire.STATUS_REFUSED, own_body(error))
@@ -227,7 +165,8 @@ class Message:
 
     # --- The end ---
 
-    def _succeed(self, result: Any) -> None:  # noqa: ANN401
+    def succeed(self, result: Any) -> None:  # noqa: ANN401
+        """Answer with what the handler returned, and with the state that it left."""
         state: Any = []
         try:
             body = NIL if result is None else pack(result)
@@ -248,7 +187,7 @@ class Message:
             if self._side is not None:
                 self._finish(_wire.STATUS_DONE, body, state)
                 return
-            self._inner = self.task = None
+            self.task = None
             self.dispatcher.done(self, 0, body, state, NO_EFFECTS)
 
     def _add_version(self, version: int) -> None:
@@ -256,7 +195,8 @@ class Message:
         if version != 1:
             self._more().effects.append((_wire.EFFECT_VERSION, version))
 
-    def _fail(self, exc: BaseException) -> None:
+    def fail(self, exc: BaseException) -> None:
+        """Answer with what the handler raised."""
         if isinstance(exc, _Answered):
             self._finish(exc.status, exc.body)
         elif isinstance(exc, asyncio.CancelledError) and self.cancelling:
@@ -290,7 +230,7 @@ class Message:
         return math.ceil(retry.delay(self.attempt) * 1000), int(retry.hold)
 
     def _finish(self, status: int, body: bytes, state: Any = (), effects: Any = ()) -> None:  # noqa: ANN401
-        self._inner = self.task = None
+        self.task = None
         side = self._side
         if side is None:
             self.dispatcher.done(self, status, body, state or [], effects or [])
@@ -567,9 +507,12 @@ class FunctionRun(Message):
         super().__init__(dispatcher, number, 0, None, None, args, deadline_ns, number)
         self.path = path
 
-    def _begin(self, now_ns: int) -> Any:  # noqa: ANN401
-        if self.deadline_ns and now_ns > self.deadline_ns:
-            self._refuse(errors.Deadline("expired before it could begin"))
+    def begin(self) -> Any:  # noqa: ANN401
+        """Find the function, and make the coroutine of its call."""
+        if self.deadline_ns:
+            self._check_deadline()
+        if self._side is not None and self._side.cancelling:
+            raise asyncio.CancelledError
         try:
             args: Any = unpack(self.args) if self.args else []
         except errors.PyreError as exc:

@@ -92,7 +92,7 @@ class Worker:
         self._link.emit(_ready({**found.outline(), "packages": _packages(), "loop": self._loop_name}))
         self._excuses.end("start")
         self._excuses.end("import")
-        self._link.start(self._loop, self._dispatcher.apply)
+        self._link.start(self._loop, self._dispatcher.take, self._dispatcher.begin)
         if envelopes[1:]:
             self._dispatcher.apply(envelopes[1:])
 
