@@ -11,7 +11,7 @@ endif
 .DEFAULT_GOAL := help
 # The suites and the linters build in the same places.
 .NOTPARALLEL:
-.PHONY: help setup run test check lint check-elixir check-python dialyzer format bench chaos release clean
+.PHONY: help setup run test check lint check-elixir check-python dialyzer format bench chaos release matrix clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ release: ## build a release that runs where there is no Elixir, into _build/rele
 	@scripts/setup.sh run
 	@MIX_ENV=prod mix release --overwrite --quiet --path _build/release
 	@echo "built _build/release; try it: PYRE_AGENTS=priv/python/examples/hello _build/release/bin/pyre start"
+
+matrix: ## run both suites over the versions of Elixir, OTP and Python that are supported; LEGS="here trixie pythons"
+	@scripts/matrix.sh $(LEGS)
 
 clean: ## remove what was built, the virtual environment too
 	rm -rf _build .venv .plt cover .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

@@ -128,12 +128,12 @@ defmodule Pyre.Address do
   @doc "The id and the class of an agent, by its handle. Reads the whole table: for what happens seldom."
   @spec name(Instance.t(), pos_integer()) :: {id(), String.t()}
   def name(instance, handle) do
-    [name] =
+    [{id, class}] =
       :ets.select(instance.agents, [
         {pattern(%{1 => :"$1", @handle => handle, @class => :"$2"}), [], [{{:"$1", :"$2"}}]}
       ])
 
-    name
+    {id, Names.name(instance, class)}
   end
 
   @doc "A new incarnation of an agent's process takes the address over."

@@ -93,12 +93,13 @@ defmodule Pyre.GoldenFrames do
     done = :erlang.term_to_binary([{65, 1, 0, "", [], []}])
 
     for {name, payload} <- [
-          atom: :erlang.term_to_binary([{65, :done}]),
+          # With this minor version every OTP writes atoms alike.
+          atom: :erlang.term_to_binary([{65, :done}], minor_version: 1),
           float: :erlang.term_to_binary([{65, 1.5}]),
           map: :erlang.term_to_binary([{65, %{}}]),
           string: :erlang.term_to_binary([{65, [1, 2]}]),
           compressed: :erlang.term_to_binary([{65, :binary.copy("x", 10_000)}], compressed: 9),
-          fun: :erlang.term_to_binary([{65, &:erlang.self/0}]),
+          fun: :erlang.term_to_binary([{65, &:erlang.self/0}], minor_version: 1),
           large_tuple: :erlang.term_to_binary([List.to_tuple([65 | List.duplicate(0, 255)])]),
           large_integer: :erlang.term_to_binary([{65, 1 <<< 64}]),
           integer_sign: <<131, 108, 1::32, 104, 1, 110, 1, 2, 65, 106>>,

@@ -50,7 +50,7 @@ defmodule Pyre.Worker.Pool do
   @doc "The numbers of workers that try a new generation of code, one at a time, or keep one that was tried."
   @spec canaries(map()) :: Range.t()
   def canaries(config) do
-    _first..last = further(config)
+    %Range{last: last} = further(config)
     (last + 1)..(last + 2)
   end
 
@@ -59,7 +59,7 @@ defmodule Pyre.Worker.Pool do
   def canary?(config, no), do: no in canaries(config)
 
   defp last(config) do
-    _first..last = canaries(config)
+    %Range{last: last} = canaries(config)
     last
   end
 

@@ -4,7 +4,9 @@ defmodule Pyre.Wire.ETFTest do
   alias Pyre.Wire.ETF
 
   test "what is wrong is said with the tag" do
-    assert ETF.decode(:erlang.term_to_binary([{65, :atom_on_the_wire}])) == {:error, "tag 100 is not allowed"}
+    assert ETF.decode(:erlang.term_to_binary([{65, :atom_on_the_wire}], minor_version: 1)) ==
+             {:error, "tag 100 is not allowed"}
+
     assert ETF.decode(<<131, 107, 2::16, 1, 2>>) == {:error, "tag 107 is not allowed"}
     assert ETF.decode(<<131, 80, 0::64>>) == {:error, "tag 80 is not allowed"}
     assert ETF.decode(<<130, 106>>) == {:error, "expected version byte 131, got 130"}
