@@ -9,6 +9,7 @@ defmodule Pyre.Chaos do
 
   @stall_ms 500
   @call_ms 15_000
+  @idle_ms 10
   @quiet_ms 60_000
   @look_ms 20
   @sample_ms 250
@@ -79,6 +80,8 @@ defmodule Pyre.Chaos do
       python: options.python,
       stall_timeout: @stall_ms,
       call_timeout: @call_ms,
+      # Whoever is left alone for a moment falls asleep: waking has to stand all this, too.
+      idle_timeout: @idle_ms,
       # What is killed here is killed far more often than in any life.
       max_restarts: 1_000_000,
       max_attempts: 1_000_000,

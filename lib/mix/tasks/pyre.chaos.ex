@@ -80,7 +80,7 @@ defmodule Mix.Tasks.Pyre.Chaos do
     #{section("trouble", acts)}
     #{section("what senders were told", load.outcomes)}
     calls: #{load.calls}, answered within #{ms(load.p50_us)} (p50), #{ms(load.p99_us)} (p99), #{ms(load.max_us)} (longest)
-    restarts of agents: #{counters.restarts}, interpreters lost: #{counters.worker_deaths}, replaced by drain: #{counters.worker_recycles}, messages sent again: #{counters.resent}
+    restarts of agents: #{counters.restarts}, fell asleep: #{counters.sleeps}, interpreters lost: #{counters.worker_deaths}, replaced by drain: #{counters.worker_recycles}, messages sent again: #{counters.resent}
     most memory of the BEAM: #{div(report.memory_bytes, 1_048_576)} MB
 
     #{verdict(report.violations, report.options.seed)}\

@@ -19,7 +19,7 @@ defmodule Pyre.Chaos.Monkey do
     shout: 3
   ]
   @dice for {act, weight} <- @acts, _n <- 1..weight, do: act
-  @helpers [:starter, :timers, :pulse, :isolation, :monitors, :escalations]
+  @helpers [:starter, :timers, :pulse, :isolation, :monitors, :escalations, :waker, :sweeper]
   @freeze_timeout_ms 500
 
   @doc "Makes trouble until then; what was done, and how often."
