@@ -5,7 +5,7 @@ defmodule Pyre.Generations.Trial do
   # is to run meanwhile and after a rejection, and when the generation is worse than the one before. Pure, but for what it reads.
 
   alias Pyre.Agent.Commits
-  alias Pyre.{Address, Classes, Instance}
+  alias Pyre.{Address, Classes, Instance, Pools}
   alias Pyre.Worker.Pool
 
   @enforce_keys [:members, :others]
@@ -55,24 +55,29 @@ defmodule Pyre.Generations.Trial do
   end
 
   @doc """
-  Among which workers an agent that needs none of its own is to run: the shared ones; the canary, where it takes part in a trial; or the one
-  that keeps rejected code, where it has committed a state that the current code is too old for.
+  Among which workers an agent that needs none of its own is to run, and of which pool: the shared ones; the canary, where it takes part in a
+  trial; or the one that keeps rejected code, where it has committed a state that the current code is too old for.
   """
-  @spec role(Instance.t(), %{id: String.t(), handle: pos_integer(), class: String.t()}) :: Pool.role()
-  def role(instance, %{id: id} = agent) do
-    case Instance.trial(instance) do
-      nil -> kept(instance, agent) || :shared
-      {_number, highest} -> kept(instance, agent) || if(hash(id) <= highest, do: :canary, else: :shared)
-    end
+  @spec place(Instance.t(), %{id: String.t(), handle: pos_integer(), class: String.t()}) ::
+          {Pool.role(), Pools.name()}
+  def place(instance, agent), do: kept(instance, agent) || place(instance, agent, Instance.trial(instance))
+
+  # The new code may have the class in another pool.
+  defp place(instance, %{id: id, class: class}, {_number, highest}) do
+    if hash(id) <= highest,
+      do: {:canary, Classes.tried_pool(instance, class)},
+      else: {:shared, Classes.pool(instance, class)}
   end
+
+  defp place(instance, %{class: class}, nil), do: {:shared, Classes.pool(instance, class)}
 
   defp kept(instance, agent), do: Instance.kept_generation?(instance) && keeper(instance, agent)
 
   defp keeper(instance, %{id: id} = agent) do
     with true <- newer?(instance, agent),
          {:ok, %{worker: no}} <- Address.fetch(instance, id),
-         %{role: {:kept, _number} = role} <- Enum.find(Pool.all(instance), &(&1.worker == no)),
-         do: role,
+         %{role: {:kept, _number} = role, pool: pool} <- Enum.find(Pool.all(instance), &(&1.worker == no)),
+         do: {role, pool},
          else: (_none -> nil)
   end
 

@@ -70,6 +70,7 @@ class Agent(Activation):
     version: ClassVar[int] = 1
     rate_limit: ClassVar[str | tuple[int, float] | None] = None
     concurrency: ClassVar[int | None] = None
+    pool: ClassVar[str | None] = None
 
     id: Address
     state: Any
