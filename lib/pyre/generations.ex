@@ -341,6 +341,7 @@ defmodule Pyre.Generations do
 
   defp accept(%{instance: instance, roll: %{number: number, canaries: canaries, infos: infos}} = state) do
     before = autostart(instance)
+    pools = pools(instance)
     declared = Declarations.read(instance)
     Instance.put_generation(instance, number)
     Classes.replace(instance, number, infos)
@@ -351,10 +352,18 @@ defmodule Pyre.Generations do
     for {_pool, no} <- canaries, do: Pool.turn(instance, no, :canary, :spare)
     Instance.put_trial(instance, nil)
     Pool.wake(instance)
+    changed = pools(instance) -- pools
+    _moving = changed != [] and move(for {class, _pool} <- changed, pid <- pids(instance, class), do: pid)
     added = autostart(instance) -- before
     _started = added != [] and spawn(fn -> Starter.autostart(instance, added) end)
     put_in(state.roll[:declared], declared)
   end
+
+  # The interpreter that an agent has come to runs on, with code that has its class no more.
+  defp pools(instance), do: for(class <- Classes.all(instance), do: {class["name"], class["pool"]})
+
+  defp pids(instance, class),
+    do: for(%{class: ^class, pid: pid} when is_pid(pid) <- Address.all(instance), do: pid)
 
   defp autostart(instance),
     do: for(class <- Classes.all(instance), [id, args] <- class["autostart"], do: {class["name"], id, args})

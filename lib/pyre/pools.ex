@@ -34,13 +34,11 @@ defmodule Pyre.Pools do
     listed = Enum.flat_map(given, fn {_name, opts} -> opts[:agents] end)
     shared = (agents |> List.wrap() |> Enum.map(&Path.expand/1) |> Enum.uniq()) -- listed
     {shared, given, found} = with_venvs(shared, given, config.python)
-    default = default(config, shared, given, found)
-
+    default = default(config, given, found)
     others = for {name, opts} <- given, name != @default, do: pool!(name, opts, default)
-
-    pools = [default | others]
+    pools = [if(found == :taken and shared == [], do: idle(default, given), else: default) | others]
     directories = shared ++ Enum.flat_map(pools, & &1.own)
-    Map.merge(config, %{pools: pools, shared: shared, agents: directories, workers: default.workers})
+    Map.merge(config, %{pools: pools, shared: shared, agents: directories, workers: hd(pools).workers})
   end
 
   defp given!(pools) do
@@ -87,9 +85,8 @@ defmodule Pyre.Pools do
     given =
       Enum.reduce(own, given, fn directory, given ->
         name = directory |> short_name(own) |> String.to_atom()
-        {:ok, empty} = {:ok, Options.defaults(:pool) |> Keyword.put(:agents, [])}
-        opts = Keyword.get(given, name, empty)
-        List.keystore(given, name, 0, {name, Keyword.update!(opts, :agents, &(&1 ++ [directory]))})
+        opts = given |> opts(name) |> Keyword.update!(:agents, &(&1 ++ [directory]))
+        List.keystore(given, name, 0, {name, opts})
       end)
 
     {shared -- own, given, if(own != [], do: :taken)}
@@ -111,16 +108,13 @@ defmodule Pyre.Pools do
 
   ## What a pool leaves out
 
-  defp default(config, shared, given, found) do
-    opts = Keyword.get(given, @default, Keyword.put(Options.defaults(:pool), :agents, []))
-    # All agents have pools of their own: it is there for functions (`Pyre.run/5`) alone.
-    idle? = found == :taken and shared == [] and opts[:agents] == []
-    workers = if idle?, do: 1, else: config.workers || System.schedulers_online()
+  defp default(config, given, found) do
+    opts = opts(given, @default)
 
     %{
       name: @default,
-      workers: opts[:workers] || workers,
-      spare: either(opts[:spare], config.spare and not idle?),
+      workers: opts[:workers] || config.workers || System.schedulers_online(),
+      spare: either(opts[:spare], config.spare),
       python:
         opts[:python] || config.python || own_python!(@default, opts[:agents]) ||
           if(is_binary(found), do: found),
@@ -128,6 +122,16 @@ defmodule Pyre.Pools do
       own: opts[:agents]
     }
   end
+
+  # All agents have pools of their own: it is there for functions (`Pyre.run/5`) alone.
+  defp idle(%{own: []} = default, given) do
+    opts = opts(given, @default)
+    %{default | workers: opts[:workers] || 1, spare: either(opts[:spare], false)}
+  end
+
+  defp idle(default, _given), do: default
+
+  defp opts(given, name), do: Keyword.get(given, name, Options.defaults(:pool))
 
   defp pool!(name, opts, default) do
     %{
