@@ -1100,7 +1100,7 @@ defmodule Pyre do
       workers: Enum.count(Pool.all(instance), &(&1.status == :ready and &1.role == :shared)),
       agents: Address.counts(instance),
       classes: Classes.names(instance),
-      problems: Enum.map(Classes.problems(instance), &Map.take(&1, ["file", "error"])),
+      problems: Enum.map(Classes.problems(instance), &Map.take(&1, ["file", "error", "pool"])),
       timers: :ets.info(instance.timers, :size),
       messages_waiting: :ets.info(instance.mailbox, :size),
       dead_letters: :ets.info(instance.dead_letters, :size),
@@ -1159,7 +1159,7 @@ defmodule Pyre do
     do: %{message_id: number, kind: message.kind, handler: message.handler, attempt: message.attempt}
 
   @doc """
-  The workers: role, status, operating system pid, restarts, the lag of the loop in microseconds, activations, resident
+  The workers: pool, role, status, operating system pid, restarts, the lag of the loop in microseconds, activations, resident
   memory.
 
       [%{worker: 1, role: :shared, status: :ready, os_pid: 4711} | _others] = Pyre.workers(MyApp.Pyre)
@@ -1172,7 +1172,7 @@ defmodule Pyre do
   def workers(instance) do
     for worker <- instance |> Instance.fetch!() |> Pool.all() do
       worker
-      |> Map.take([:worker, :role, :status, :os_pid, :deaths, :last_error, :lag_us, :activations])
+      |> Map.take([:worker, :pool, :role, :status, :os_pid, :deaths, :last_error, :lag_us, :activations])
       |> Map.put(:rss_bytes, Worker.Process.rss_bytes(worker.os_pid))
     end
   end

@@ -254,7 +254,16 @@ defmodule Pyre.Agent do
     }
   end
 
-  defp start(state) do
+  # Its pool's workers may not have told yet whether its class has an on_start.
+  defp start(%{instance: instance, class: class} = state) do
+    # Looked at again after the pid is in the table.
+    if Classes.awaited?(instance, class) and Pool.wait(instance, self()) and
+         Classes.awaited?(instance, class),
+       do: %{state | phase: {:waiting, :on_start}, mail?: true},
+       else: begin_start(state)
+  end
+
+  defp begin_start(state) do
     case Classes.hooks(state.instance, state.class) do
       {true, _on_stop?} -> begin_on_start(state)
       {false, _on_stop?} -> started(state)
@@ -401,7 +410,7 @@ defmodule Pyre.Agent do
   defp handle(:move, state), do: move(%{state | moves?: true})
   defp handle(:slot, state), do: slot_granted(%{state | slot: :fresh})
   defp handle(:unparked, %{phase: :parked} = state), do: resume(state)
-  defp handle(:workers_changed, %{phase: {:waiting, :on_start}} = state), do: begin_on_start(state)
+  defp handle(:workers_changed, %{phase: {:waiting, :on_start}} = state), do: start(state)
   defp handle(:workers_changed, %{phase: {:waiting, hook}} = state), do: run_hook(state, hook)
   defp handle(:resumed, %{phase: :paused} = state), do: resume(state)
   defp handle(:resumed, %{phase: {:paused, :on_start}} = state), do: begin_on_start(state)
@@ -629,7 +638,7 @@ defmodule Pyre.Agent do
 
   # Looked at again after the pid is in the table.
   defp begin_or_wait(instance, worker) do
-    Pool.wait(instance, self())
+    Pool.wait(instance, self(), worker)
     Pool.begin(instance, worker)
   end
 

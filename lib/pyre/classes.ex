@@ -2,9 +2,9 @@ defmodule Pyre.Classes do
   @moduledoc false
 
   # What the interpreters said about the agent classes that they found: schemas of handlers and start arguments, and the
-  # files that could not be imported. Written when a worker is ready, read by whoever starts or runs an agent.
+  # files that could not be imported. Written when a worker is ready, read by whoever starts or runs an agent. Each pool tells of its own classes.
 
-  alias Pyre.{Error, Instance}
+  alias Pyre.{Error, Instance, Pools}
   alias Pyre.Timers.Schedule
 
   @scalars %{
@@ -15,31 +15,82 @@ defmodule Pyre.Classes do
     "bool" => &is_boolean/1
   }
 
-  @doc "Takes the answer of a worker that became ready."
-  @spec put(Instance.t(), map()) :: :ok
-  def put(instance, %{"classes" => classes, "problems" => problems}) do
-    for class <- classes, do: put_class(instance, class)
-    :ets.insert(instance.classes, {:problems, problems})
-    :ets.insert(instance.classes, {:known, true})
-    :ok
+  @type info :: %{String.t() => term()}
+
+  @doc "Takes the answer of a worker that became ready, for its pool. The first one of a new generation takes the place of what was said before."
+  @spec put(Instance.t(), Pools.name(), pos_integer(), info()) :: :ok
+  def put(instance, pool, generation, info) do
+    same? = match?([{_key, ^generation, _classes, _problems}], :ets.lookup(instance.classes, {:told, pool}))
+    tell(instance, pool, generation, info)
+    write(instance, not same?)
   end
 
-  @doc "Takes what a new generation of code brings, in place of everything from before."
-  @spec replace(Instance.t(), map()) :: :ok
-  def replace(instance, %{"classes" => classes} = info) do
-    gone = names(instance) -- Enum.map(classes, & &1["name"])
+  @doc "Takes what a new generation of code brings, in place of everything from before. What is said of a pool that took no part stays."
+  @spec replace(Instance.t(), pos_integer(), %{Pools.name() => info()}) :: :ok
+  def replace(instance, generation, infos) do
+    for {pool, info} <- infos, do: tell(instance, pool, generation, info)
+    write(instance, true)
+  end
+
+  defp tell(instance, pool, generation, %{"classes" => classes, "problems" => problems}),
+    do: :ets.insert(instance.classes, {{:told, pool}, generation, classes, problems})
+
+  # Workers of two pools may do this at the same time: whoever wrote looks again whether that was all.
+  defp write(instance, replace?) do
+    told = told(instance)
+    %{classes: classes, problems: problems} = merge(instance.config, told)
+    gone = if replace?, do: names(instance) -- Enum.map(classes, & &1["name"]), else: []
 
     # First what is added: whoever looks meanwhile finds either.
-    :ok = put(instance, info)
+    for class <- classes, do: put_class(instance, class)
+    :ets.insert(instance.classes, {:problems, problems})
+    Enum.each(gone, &delete(instance, &1))
+    if told(instance) == told, do: :ok, else: write(instance, replace?)
+  end
 
-    for name <- gone do
-      :ets.delete(instance.classes, name)
-      :ets.match_delete(instance.classes, {{name, :_}, :_})
-      :ets.match_delete(instance.classes, {{name, :_}, :_, :_})
-      :ets.match_delete(instance.classes, {{name, :_}, :_, :_, :_})
+  defp delete(instance, name) do
+    :ets.delete(instance.classes, name)
+
+    for columns <- 2..5 do
+      :ets.match_delete(instance.classes, List.to_tuple([{name, :_} | List.duplicate(:_, columns - 1)]))
     end
+  end
 
-    :ok
+  defp told(instance) do
+    for pool <- Pools.names(instance.config),
+        [{_key, _generation, classes, problems}] <- [:ets.lookup(instance.classes, {:told, pool})],
+        into: %{},
+        do: {pool, %{"classes" => classes, "problems" => problems}}
+  end
+
+  @doc "What there will be with what these pools say now."
+  @spec foresee(Instance.t(), %{Pools.name() => info()}) :: %{classes: [map()], problems: [map()]}
+  def foresee(instance, infos), do: merge(instance.config, Map.merge(told(instance), infos))
+
+  # A class that two pools bring is the first one's, and a problem.
+  defp merge(config, infos) do
+    said = for pool <- Pools.names(config), info = infos[pool], do: {pool, info}
+
+    Enum.reduce(said, %{classes: [], problems: []}, fn {pool, info}, known ->
+      {classes, twice} = Enum.split_with(info["classes"], &(find(known, &1["name"]) == nil))
+      problems = info["problems"] ++ Enum.map(twice, &twice(&1, find(known, &1["name"])))
+
+      %{
+        classes: known.classes ++ Enum.map(classes, &Map.put(&1, "pool", pool)),
+        problems: known.problems ++ Enum.map(problems, &Map.put(&1, "pool", Atom.to_string(pool)))
+      }
+    end)
+  end
+
+  defp find(known, name), do: Enum.find(known.classes, &(&1["name"] == name))
+
+  defp twice(%{"name" => name, "file" => file}, first) do
+    %{
+      "file" => file,
+      "error" => "agent class #{name} is also defined in #{first["file"]}, in the pool #{first["pool"]}",
+      "traceback" => "",
+      "classes" => []
+    }
   end
 
   defp put_class(instance, %{"name" => name, "handlers" => handlers} = class) do
@@ -49,7 +100,7 @@ defmodule Pyre.Classes do
     interleaves? = Enum.any?(rows, fn {_key, interleave, _idempotent} -> interleave == true end)
     if class["rate_limit"] || class["concurrency"], do: Instance.limit(instance)
     Instance.use_idle_timeout(instance, idle_timeout(class))
-    hooks = {{name, :hooks}, class["on_start"] == true, class["on_stop"] == true, interleaves?}
+    hooks = {{name, :hooks}, class["on_start"] == true, class["on_stop"] == true, interleaves?, class["pool"]}
 
     :ets.insert(instance.classes, [
       {name, class},
@@ -68,9 +119,51 @@ defmodule Pyre.Classes do
   defp wanted(class),
     do: for([pattern, handler] <- Map.get(class, "subscriptions", []), do: {pattern, handler})
 
-  @doc "Has any worker told its classes yet?"
+  @doc "Has each pool told its classes?"
   @spec known?(Instance.t()) :: boolean()
-  def known?(instance), do: :ets.member(instance.classes, :known)
+  def known?(instance), do: untold(instance) == []
+
+  @doc "Has any pool told its classes?"
+  @spec told?(Instance.t()) :: boolean()
+  def told?(instance), do: Enum.any?(Pools.names(instance.config), &told?(instance, &1))
+
+  @doc "Has this pool told its classes?"
+  @spec told?(Instance.t(), Pools.name()) :: boolean()
+  def told?(instance, pool), do: :ets.member(instance.classes, {:told, pool})
+
+  @doc "The pools that have not told their classes yet."
+  @spec untold(Instance.t()) :: [Pools.name()]
+  def untold(instance), do: Enum.reject(Pools.names(instance.config), &told?(instance, &1))
+
+  @doc "Is there a class of that name?"
+  @spec there?(Instance.t(), String.t()) :: boolean()
+  def there?(instance, name), do: :ets.member(instance.classes, name)
+
+  @doc "May a pool that has not told its classes yet still have it?"
+  @spec awaited?(Instance.t(), String.t()) :: boolean()
+  def awaited?(instance, name), do: not there?(instance, name) and not known?(instance)
+
+  @doc "The pool of a class; the default one where the class is unknown."
+  @spec pool(Instance.t(), String.t()) :: Pools.name()
+  def pool(instance, class) do
+    :ets.lookup_element(instance.classes, {class, :hooks}, 5)
+  rescue
+    ArgumentError -> Pools.default()
+  end
+
+  @doc "Takes note in which pools the code that is being tried has its classes."
+  @spec put_tried(Instance.t(), %{Pools.name() => info()}) :: true
+  def put_tried(instance, infos) do
+    %{classes: classes} = foresee(instance, infos)
+    :ets.insert(instance.classes, {:tried, Map.new(classes, &{&1["name"], &1["pool"]})})
+  end
+
+  @doc "The pool of a class in the code that is being tried."
+  @spec tried_pool(Instance.t(), String.t()) :: Pools.name()
+  def tried_pool(instance, class) do
+    [{:tried, pools}] = :ets.lookup(instance.classes, :tried)
+    Map.get(pools, class, Pools.default())
+  end
 
   @doc "The schema of a class, or the error that says why there is none."
   @spec fetch(Instance.t(), String.t()) :: {:ok, map()} | {:error, Error.t()}
@@ -89,6 +182,7 @@ defmodule Pyre.Classes do
       problem ->
         Error.new(:unknown_class, "the class #{inspect(name)} could not be imported: #{problem["error"]}", %{
           file: problem["file"],
+          pool: problem["pool"],
           traceback: problem["traceback"]
         })
     end
@@ -158,7 +252,7 @@ defmodule Pyre.Classes do
   @spec hooks(Instance.t(), String.t()) :: {on_start? :: boolean(), on_stop? :: boolean()}
   def hooks(instance, class) do
     case :ets.lookup(instance.classes, {class, :hooks}) do
-      [{_key, on_start?, on_stop?, _interleaves?}] -> {on_start?, on_stop?}
+      [{_key, on_start?, on_stop?, _interleaves?, _pool}] -> {on_start?, on_stop?}
       [] -> {false, false}
     end
   end
@@ -167,7 +261,7 @@ defmodule Pyre.Classes do
   @spec interleaves?(Instance.t(), String.t()) :: boolean()
   def interleaves?(instance, class) do
     case :ets.lookup(instance.classes, {class, :hooks}) do
-      [{_key, _on_start?, _on_stop?, interleaves?}] -> interleaves?
+      [{_key, _on_start?, _on_stop?, interleaves?, _pool}] -> interleaves?
       [] -> false
     end
   end

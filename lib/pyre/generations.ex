@@ -1,9 +1,9 @@
 defmodule Pyre.Generations do
   @moduledoc false
 
-  # Generations of agents' code. The first begins with the instance; a reload begins the next: one interpreter more, the canary, imports it;
-  # a share of the agents tries it there; then all interpreters change over, one after the other. The rows are Pyre.Generations.Table's, who
-  # tries it and how that is judged is Pyre.Generations.Trial's.
+  # Generations of agents' code. The first begins with the instance; a reload begins the next: in each pool one interpreter more, the canary,
+  # imports it; a share of the agents tries it there; then all interpreters change over, in each pool one after the other. The rows are
+  # Pyre.Generations.Table's, who tries it and how that is judged is Pyre.Generations.Trial's.
   #
   # This process leads a reload and decides; what it decided is in the table and in the instance's flags, from which a successor
   # goes on. Nobody waits for it but who asked for the reload: an interpreter that starts reads its generation from the table.
@@ -13,14 +13,14 @@ defmodule Pyre.Generations do
   require Logger
 
   alias Pyre.Agent.{Restarting, Restarts, Starter}
-  alias Pyre.{Address, Classes, Error, Instance}
+  alias Pyre.{Address, Classes, Error, Instance, Pools}
   alias Pyre.Generations.{Declarations, Sources, Table, Trial}
-  alias Pyre.Worker.{Isolation, Pool}
+  alias Pyre.Worker.{Isolation, Numbers, Pool}
 
   @sweep_ms 200
 
-  # roll: the reload under way. number, canary; from: who waits; trial?, trial, info: the trial, and what the canary told; leaving, last: the
-  # canary's process is awaited.
+  # roll: the reload under way. number; canaries, infos: by pool, the canary and what it told; from: who waits; trial?, trial: the trial;
+  # leaving, last: the ends of the canaries' processes are awaited.
   defstruct [:instance, :roll]
 
   @spec start_link(atom()) :: GenServer.on_start()
@@ -74,7 +74,7 @@ defmodule Pyre.Generations do
   @spec imported(Instance.t(), pos_integer(), map()) :: :ok
   def imported(instance, no, info) do
     if Pool.generation(instance, no) == Instance.generation(instance),
-      do: Classes.put(instance, info),
+      do: Classes.put(instance, Pool.pool(instance, no), Pool.generation(instance, no), info),
       else: :ok
   end
 
@@ -95,7 +95,7 @@ defmodule Pyre.Generations do
   def crashed(_instance, %{worker: nil}, _error, _weight), do: :ok
 
   def crashed(instance, %{id: id, worker: {no, _pid}}, error, weight) do
-    if Instance.trial(instance) || Pool.canary?(instance.config, no),
+    if Instance.trial(instance) || Numbers.canary?(instance.config, no),
       do: Instance.notify(instance, :generations, {:crashed, no, id, error, weight}),
       else: :ok
   end
@@ -116,7 +116,7 @@ defmodule Pyre.Generations do
   @impl GenServer
   def handle_continue(:resume, %{instance: instance} = state) do
     sweep_later(instance)
-    roll = %{canary: canary(instance), from: nil, trial: nil}
+    roll = %{canaries: canaries(instance), infos: %{}, from: nil, trial: nil}
 
     case {Table.numbers(instance, [:importing]), Table.numbers(instance, [:trial]),
           Table.numbers(instance, [:rolling])} do
@@ -134,18 +134,19 @@ defmodule Pyre.Generations do
     end
   end
 
-  # Its role may be that of a spare by now.
-  defp canary(instance) do
-    Enum.find_value(Pool.all(instance), fn %{worker: no, role: role} ->
-      Pool.canary?(instance.config, no) and not match?({:kept, _number}, role) and no
-    end)
+  # Their role may be that of a spare by now.
+  defp canaries(instance) do
+    for %{worker: no, role: role, pool: pool} <- Pool.all(instance),
+        Numbers.canary?(instance.config, no) and not match?({:kept, _number}, role),
+        into: %{},
+        do: {pool, no}
   end
 
   @impl GenServer
   def handle_call({:reload, opts}, from, %{roll: nil} = state) do
     case prepare(state.instance, opts.force) do
-      {:begun, number, canary} ->
-        roll = %{number: number, canary: canary, from: from, trial?: opts.trial, trial: nil}
+      {:begun, number, canaries} ->
+        roll = %{number: number, canaries: canaries, infos: %{}, from: from, trial?: opts.trial, trial: nil}
         {:noreply, %{state | roll: roll}}
 
       unchanged_or_error ->
@@ -157,20 +158,32 @@ defmodule Pyre.Generations do
     {:reply, {:error, Error.new(:not_ready, "another reload is under way; try again when it is over")}, state}
   end
 
+  # It is over; canaries that are being ended may still have become ready, or have failed.
   @impl GenServer
-  def handle_info({:ready, no, number, info}, %{roll: %{number: number, canary: no, trial: nil}} = state) do
-    if Instance.generation(state.instance) != number,
-      do: {:noreply, judge(state, info)},
+  def handle_info({:ready, _no, _number, _info}, %{roll: %{leaving: _monitors}} = state),
+    do: {:noreply, state}
+
+  def handle_info({:failed, _no, _error}, %{roll: %{leaving: _monitors}} = state), do: {:noreply, state}
+
+  def handle_info({:ready, no, number, info}, %{roll: %{number: number, trial: nil} = roll} = state) do
+    pool = canary_of(roll, no)
+
+    if pool != nil and Instance.generation(state.instance) != number,
+      do: {:noreply, judge(%{state | roll: put_in(roll.infos[pool], info)})},
       else: {:noreply, advance(state)}
   end
 
   # Others may have begun to start before the current generation was decided on.
   def handle_info({:ready, _no, _number, _info}, state), do: {:noreply, advance(state)}
 
-  def handle_info({:failed, no, error}, %{instance: instance, roll: %{number: number, canary: no}} = state) do
+  def handle_info({:failed, no, error}, %{instance: instance, roll: %{number: number} = roll} = state) do
+    pool = canary_of(roll, no)
+
     cond do
-      Instance.generation(instance) == number -> {:noreply, state}
-      state.roll.trial == nil -> {:noreply, give_up(state, Exception.message(error), [])}
+      # What can't be started now runs nothing older.
+      Instance.generation(instance) == number -> {:noreply, advance(state)}
+      pool == nil -> {:noreply, state}
+      roll.trial == nil -> {:noreply, without(state, pool, error)}
       true -> {:noreply, take_back(state, "its interpreter died: #{Exception.message(error)}")}
     end
   end
@@ -178,10 +191,11 @@ defmodule Pyre.Generations do
   def handle_info({:failed, _no, _error}, state), do: {:noreply, state}
 
   def handle_info({:crashed, no, id, error, weight}, %{roll: %{trial: %Trial{} = trial} = roll} = state) do
-    trial = Trial.crashed(trial, id, no == roll.canary, weight)
+    canary? = canary_of(roll, no) != nil
+    trial = Trial.crashed(trial, id, canary?, weight)
     state = %{state | roll: %{roll | trial: trial}}
 
-    if no == roll.canary and Trial.worse?(trial),
+    if canary? and Trial.worse?(trial),
       do:
         {:noreply,
          take_back(state, "its agents crash more than before, the last one #{id}: #{in_short(error)}")},
@@ -195,17 +209,18 @@ defmodule Pyre.Generations do
   end
 
   def handle_info({:trial_over, number}, %{roll: %{number: number, trial: %Trial{}} = roll} = state),
-    do: {:noreply, %{state | roll: %{roll | trial: nil}} |> accept(roll.info) |> advance()}
+    do: {:noreply, %{state | roll: %{roll | trial: nil}} |> accept() |> advance()}
 
   def handle_info({:trial_over, _number}, state), do: {:noreply, state}
   def handle_info(:sweep, state), do: {:noreply, sweep(state)}
 
-  def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{roll: %{leaving: monitor, last: last}} = state) do
-    _told = last.()
-    {:noreply, %{state | roll: nil}}
-  end
+  def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{roll: %{leaving: leaving} = roll} = state),
+    do: {:noreply, gone(%{state | roll: %{roll | leaving: List.delete(leaving, monitor)}})}
 
   def handle_info({:DOWN, _monitor, :process, _pid, _reason}, state), do: {:noreply, state}
+
+  defp canary_of(%{canaries: canaries}, no),
+    do: Enum.find_value(canaries, fn {pool, canary} -> canary == no && pool end)
 
   ## The beginning of a generation
 
@@ -231,14 +246,14 @@ defmodule Pyre.Generations do
   defp prepare(instance, force?) do
     number = Table.next(instance)
 
-    with {:ok, canary} <- free_number(instance),
+    with {:ok, canaries} <- free_numbers(instance),
          {:ok, listing} <- scan(instance),
          {:ok, pinned} <- copy(listing, Table.folder(instance, number)) do
       if force? or changed?(instance, pinned) do
         Table.put(instance, number, :importing, pinned)
-        _free = Pool.reserve(instance, canary, :canary)
-        Isolation.start(instance, canary)
-        {:begun, number, canary}
+        for {pool, no} <- canaries, do: Pool.reserve(instance, no, :canary, pool)
+        for {_pool, no} <- canaries, do: Isolation.start(instance, no)
+        {:begun, number, canaries}
       else
         Table.remove(instance, number)
         {:ok, %{generation: Instance.generation(instance), status: :unchanged}}
@@ -247,12 +262,13 @@ defmodule Pyre.Generations do
   end
 
   # There are few: each that was kept costs an interpreter.
-  defp free_number(instance) do
+  defp free_numbers(%{config: config} = instance) do
     taken = for %{worker: no} <- Pool.all(instance), do: no
+    canaries = Enum.zip(Pools.names(config), Enum.reject(Numbers.canaries(config), &(&1 in taken)))
 
-    case Enum.find(Pool.canaries(instance.config), &(&1 not in taken)) do
-      nil ->
-        numbers = for %{role: {:kept, number}} <- Pool.all(instance), do: number
+    case length(canaries) == length(Pools.names(config)) do
+      false ->
+        numbers = for %{role: {:kept, number}} <- Pool.all(instance), uniq: true, do: number
 
         {:error,
          Error.new(
@@ -260,8 +276,8 @@ defmodule Pyre.Generations do
            "agents still need the rejected generations #{Enum.join(Enum.sort(numbers), ", ")}: stop these agents, give them an older state (Pyre.put_state), or, where one such generation is right after all, reload it without a trial"
          )}
 
-      no ->
-        {:ok, no}
+      true ->
+        {:ok, Map.new(canaries)}
     end
   end
 
@@ -274,50 +290,80 @@ defmodule Pyre.Generations do
     Sources.fingerprint(pinned) != Sources.fingerprint(current)
   end
 
-  ## The canary has imported it
+  ## The canaries have imported it
 
-  defp judge(%{instance: instance} = state, %{"problems" => problems} = info) do
-    before = for %{"file" => file} <- Classes.problems(instance), do: file
+  # A pool none of whose interpreters could be started before either takes no part: it runs nothing, and holds nobody up.
+  defp without(%{instance: instance, roll: roll} = state, pool, error) do
+    {no, canaries} = Map.pop!(roll.canaries, pool)
 
-    case Enum.reject(problems, &(&1["file"] in before)) do
-      [] -> begin_trial(state, info)
-      worse -> give_up(state, Enum.map_join(worse, "; ", &"#{&1["file"]}: #{&1["error"]}"), worse)
+    if canaries != %{} and Enum.all?(Pool.shared(instance, pool), &unable?/1) do
+      _pid = Isolation.stop(instance, no)
+      judge(%{state | roll: %{roll | canaries: canaries}})
+    else
+      give_up(state, Exception.message(error), [])
     end
   end
 
-  defp begin_trial(%{instance: instance, roll: %{number: number} = roll} = state, info) do
+  defp unable?(worker), do: match?(%{last_error: %Error{kind: :worker_start}}, worker)
+
+  defp judge(%{instance: instance, roll: %{canaries: canaries, infos: infos}} = state) do
+    if Enum.all?(Map.keys(canaries), &is_map_key(infos, &1)) do
+      %{problems: problems} = Classes.foresee(instance, infos)
+      before = for %{"file" => file, "pool" => pool} <- Classes.problems(instance), do: {file, pool}
+
+      case Enum.reject(problems, &({&1["file"], &1["pool"]} in before)) do
+        [] -> begin_trial(state)
+        worse -> give_up(state, Enum.map_join(worse, "; ", &"#{&1["file"]}: #{&1["error"]}"), worse)
+      end
+    else
+      state
+    end
+  end
+
+  defp begin_trial(%{instance: instance, roll: %{number: number} = roll} = state) do
     %{canary_share: share, canary_period: period_ms, watch: watch?} = instance.config
 
     with true <- roll.trial? and period_ms > 0 and not watch?,
          {trial, highest} <- Trial.choose(instance, share) do
+      Classes.put_tried(instance, roll.infos)
       Table.update(instance, number, :trial)
       Instance.put_trial(instance, {number, highest})
       _moving = move(Trial.pids(instance))
       Process.send_after(self(), {:trial_over, number}, period_ms)
-      %{state | roll: Map.merge(roll, %{trial: trial, info: info})}
+      %{state | roll: %{roll | trial: trial}}
     else
-      _nobody_to_try_it -> state |> accept(info) |> advance()
+      _nobody_to_try_it -> state |> accept() |> advance()
     end
   end
 
   # They go when nothing of them runs.
   defp move(pids), do: for(pid <- pids, do: send(pid, :move))
 
-  defp accept(%{instance: instance, roll: %{number: number, canary: canary}} = state, info) do
+  defp accept(%{instance: instance, roll: %{number: number, canaries: canaries, infos: infos}} = state) do
     before = autostart(instance)
+    pools = pools(instance)
     declared = Declarations.read(instance)
     Instance.put_generation(instance, number)
-    Classes.replace(instance, info)
+    Classes.replace(instance, number, infos)
     Declarations.withdraw(instance, declared)
     Table.update(instance, number, :rolling)
-    # From now on it is a spare like others, of which there is one more than usual until the roll is over.
-    Pool.turn(instance, canary, :canary, :spare)
+
+    # From now on each is a spare like others, of which its pool has one more than usual until the roll is over.
+    for {_pool, no} <- canaries, do: Pool.turn(instance, no, :canary, :spare)
     Instance.put_trial(instance, nil)
     Pool.wake(instance)
+    changed = pools(instance) -- pools
+    _moving = changed != [] and move(for {class, _pool} <- changed, pid <- pids(instance, class), do: pid)
     added = autostart(instance) -- before
     _started = added != [] and spawn(fn -> Starter.autostart(instance, added) end)
     put_in(state.roll[:declared], declared)
   end
+
+  # The interpreter that an agent has come to runs on, with code that has its class no more.
+  defp pools(instance), do: for(class <- Classes.all(instance), do: {class["name"], class["pool"]})
+
+  defp pids(instance, class),
+    do: for(%{class: ^class, pid: pid} when is_pid(pid) <- Address.all(instance), do: pid)
 
   defp autostart(instance),
     do: for(class <- Classes.all(instance), [id, args] <- class["autostart"], do: {class["name"], id, args})
@@ -327,15 +373,15 @@ defmodule Pyre.Generations do
     Table.update(instance, number, :rejected, reason)
     Table.remove(instance, number)
     error = rejection(instance, number, reason, problems)
-    end_canary(state, fn -> from && GenServer.reply(from, {:error, error}) end)
+    end_canaries(state, fn -> from && GenServer.reply(from, {:error, error}) end)
   end
 
   # Agents have used it. They go back, each as soon as nothing of it runs; those with a newer state than the current code can take stay,
-  # and the interpreter with them.
-  defp take_back(%{instance: instance, roll: %{number: number, canary: canary} = roll} = state, reason) do
+  # and the interpreter with them; so does each pool's canary until then.
+  defp take_back(%{instance: instance, roll: %{number: number} = roll} = state, reason) do
     Table.update(instance, number, :rejected, reason)
     Instance.keep_generation(instance, true)
-    Pool.turn(instance, canary, :canary, {:kept, number})
+    for {_pool, no} <- roll.canaries, do: Pool.turn(instance, no, :canary, {:kept, number})
     pids = Trial.pids(instance)
     Instance.put_trial(instance, nil)
     _moving = move(pids)
@@ -379,16 +425,18 @@ defmodule Pyre.Generations do
     end
   end
 
-  # Its number is free for the next reload when it is gone, and only then is this one over.
-  defp end_canary(%{roll: %{canary: nil}} = state, last) do
+  # Their numbers are free for the next reload when they are gone, and only then is this one over.
+  defp end_canaries(%{instance: instance, roll: roll} = state, last) do
+    monitors = for {_pool, no} <- roll.canaries, do: Process.monitor(Isolation.stop(instance, no))
+    gone(%{state | roll: Map.merge(roll, %{leaving: monitors, last: last})})
+  end
+
+  defp gone(%{roll: %{leaving: [], last: last}} = state) do
     _told = last.()
     %{state | roll: nil}
   end
 
-  defp end_canary(%{instance: instance, roll: roll} = state, last) do
-    pid = Isolation.stop(instance, roll.canary)
-    %{state | roll: Map.merge(roll, %{leaving: Process.monitor(pid), last: last})}
-  end
+  defp gone(state), do: state
 
   ## Rejected code that is kept
 
@@ -418,20 +466,23 @@ defmodule Pyre.Generations do
 
     if Pool.under_way(instance, no) <= 0 do
       _pid = Isolation.stop(instance, no)
-      Table.remove(instance, number)
+      # Another pool's may need it still.
+      others? = Enum.any?(kept(instance), &(&1.worker != no and &1.role == {:kept, number}))
+      unless others?, do: Table.remove(instance, number)
     end
   end
 
   ## The roll
 
-  # Called whenever a worker became ready. Interpreters of older code end after what runs in them: at once those that have no place to
-  # fill, and each shared one as soon as a warm spare of the new code can take its place.
+  # Called whenever a worker became ready, or can't be started. Interpreters of older code end after what runs in them: at once those that
+  # have no place to fill, and each shared one as soon as a warm spare of its pool, with the new code, can take its place.
   defp advance(%{roll: %{number: _number}, instance: instance} = state) do
     current = Instance.generation(instance)
 
     older =
       for worker <- Pool.all(instance),
           worker.generation not in [0, current],
+          worker.status != :failed,
           not new_or_kept?(worker.role),
           do: worker
 
@@ -440,8 +491,9 @@ defmodule Pyre.Generations do
     for worker <- others, do: replace(instance, worker)
 
     cond do
-      shared != [] -> replace_one(state, hd(shared))
-      older == [] -> retire_canary(state)
+      # Their places are taken by now; the next ones may find other spares.
+      shared |> Enum.uniq_by(& &1.pool) |> Enum.filter(&replace_one(instance, &1)) != [] -> advance(state)
+      older == [] -> retire_canaries(state)
       true -> state
     end
   end
@@ -451,14 +503,10 @@ defmodule Pyre.Generations do
 
   defp new_or_kept?(role), do: role == :canary or match?({:kept, _number}, role)
 
-  defp replace_one(%{instance: instance} = state, worker) do
-    if Pool.spare?(instance) do
-      replace(instance, worker)
-      # Its place is taken by now; the next one may find another spare.
-      advance(state)
-    else
-      state
-    end
+  defp replace_one(instance, worker) do
+    spare? = Pool.spare?(instance, worker.pool)
+    if spare?, do: replace(instance, worker)
+    spare?
   end
 
   defp replace(instance, %{worker: no, pid: pid}) do
@@ -466,26 +514,29 @@ defmodule Pyre.Generations do
     send(pid, {:recycle, "its code is older", instance.config.generation_timeout})
   end
 
-  # One more than usual: where it serves agents by now, another takes its place, and it comes back as a spare.
-  defp retire_canary(%{instance: instance, roll: %{canary: no}} = state) do
-    case Enum.find(Pool.all(instance), &(&1.worker == no)) do
-      nil ->
-        _told = finish(state)
-        %{state | roll: nil}
+  # In each pool one more than usual: where it serves agents by now, another takes its place, and it comes back as a spare.
+  defp retire_canaries(%{instance: instance, roll: %{canaries: canaries} = roll} = state) do
+    numbers = Map.values(canaries)
+    left = for %{worker: no} = worker <- Pool.all(instance), no in numbers, do: worker
+    leaving = Enum.filter(left, &leaves?(instance, &1))
 
-      %{role: :spare} ->
-        if Pool.turn(instance, no, :spare, :leaving),
-          do: end_canary(state, fn -> finish(state) end),
-          else: state
-
-      %{role: :shared, status: :ready} = canary ->
-        _waits = Pool.spare?(instance) and replace(instance, canary)
-        state
-
-      _imports_or_drains ->
-        state
+    if leaving == left do
+      left = for %{pool: pool, worker: no} <- left, into: %{}, do: {pool, no}
+      end_canaries(%{state | roll: %{roll | canaries: left}}, fn -> finish(state) end)
+    else
+      state
     end
   end
+
+  defp leaves?(_instance, %{role: :leaving}), do: true
+  defp leaves?(instance, %{role: :spare, worker: no}), do: Pool.turn(instance, no, :spare, :leaving)
+
+  defp leaves?(instance, %{role: :shared, status: :ready, pool: pool} = canary) do
+    _waits = Pool.spare?(instance, pool) and replace(instance, canary)
+    false
+  end
+
+  defp leaves?(_instance, _imports_or_drains), do: false
 
   defp finish(%{instance: instance, roll: %{number: number, from: from} = roll}) do
     # Who took the roll over doesn't know what was declared before, and looks at every class.

@@ -3,7 +3,8 @@ defmodule Pyre.Health do
 
   # How an instance is, from what its tables say: nobody is asked, so that the answer comes at once whatever hangs.
 
-  alias Pyre.{Address, Classes, Instance}
+  alias Pyre.Agent.Starter
+  alias Pyre.{Address, Classes, Instance, Pools}
   alias Pyre.Worker.Pool
 
   @type t :: %{status: :ready | :starting | :draining, reasons: [String.t()]}
@@ -20,32 +21,35 @@ defmodule Pyre.Health do
 
   # A draining worker is being replaced: those that are ready do its work meanwhile.
   defp workers(instance) do
-    shared = for %{role: :shared} = worker <- Pool.all(instance), do: worker
-
-    if Enum.any?(shared, &(&1.status == :ready)),
-      do: for(worker <- shared, worker.status in [:starting, :failed], do: worker(worker)),
-      else: ["no worker is ready" | Enum.map(shared, &worker/1)]
+    for pool <- Pools.names(instance.config), reason <- pool(pool, Pool.shared(instance, pool)), do: reason
   end
 
-  defp worker(%{worker: no, status: status, last_error: nil}), do: "worker #{no} is #{status}"
+  defp pool(pool, shared) do
+    if Enum.any?(shared, &(&1.status == :ready)),
+      do: for(worker <- shared, worker.status in [:starting, :failed], do: worker(worker)),
+      else: ["no worker#{Pools.words(pool)} is ready" | Enum.map(shared, &worker/1)]
+  end
 
-  defp worker(%{worker: no, status: status, last_error: error}),
-    do: "worker #{no} is #{status}: #{Exception.message(error)}"
+  defp worker(%{worker: no, status: status, pool: pool, last_error: nil}),
+    do: "worker #{no}#{Pools.words(pool)} is #{status}"
+
+  defp worker(%{worker: no, status: status, pool: pool, last_error: error}),
+    do: "worker #{no}#{Pools.words(pool)} is #{status}: #{Exception.message(error)}"
 
   # `:restarting` is an agent's everyday life; one that isn't there, or that gave up, is missed.
   defp autostart(instance) do
     for class <- Classes.all(instance),
         [id, _args] <- class["autostart"],
-        reason = agent(instance, id),
+        reason = agent(instance, id, class["pool"]),
         not is_nil(reason),
         do: "the autostart agent #{inspect(id)} #{reason}"
   end
 
-  defp agent(instance, id) do
+  defp agent(instance, id, pool) do
     case Address.fetch(instance, id) do
       {:ok, %{status: status}} when status in [:running, :restarting, :asleep] -> nil
       {:ok, %{status: status}} -> "is #{status}"
-      :error -> if :ets.member(instance.processes, :autostarted), do: nil, else: "has not started yet"
+      :error -> if Starter.autostarted?(instance, pool), do: nil, else: "has not started yet"
     end
   end
 end

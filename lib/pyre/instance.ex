@@ -5,7 +5,7 @@ defmodule Pyre.Instance do
   # Pyre.State owns, and a few counters. Made once by Pyre.State, read from a persistent term, so that a call
   # finds it without a message and without copying it.
 
-  alias Pyre.Options
+  alias Pyre.{Options, Pools}
 
   @enforce_keys [:name, :config]
   defstruct [
@@ -148,11 +148,11 @@ defmodule Pyre.Instance do
   def config(opts) do
     config = :instance |> Options.validate!(opts) |> Map.new()
 
+    config = Pools.put!(config)
+
     %{
       config
       | name: config.name || Pyre,
-        workers: config.workers || System.schedulers_online(),
-        agents: config.agents |> List.wrap() |> Enum.map(&Path.expand/1),
         tools: Pyre.Tool.Spec.all!(config.tools),
         limits: Map.new(config.limits, fn {whom, limits} -> {whom(whom), Map.new(limits)} end)
     }

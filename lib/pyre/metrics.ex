@@ -28,7 +28,7 @@ defmodule Pyre.Metrics do
   end
 
   defp worker(worker) do
-    labels = [worker: worker.worker, role: role(worker.role)]
+    labels = [worker: worker.worker, role: role(worker.role), pool: worker.pool]
 
     [
       {:pyre_worker_ready, labels, if(worker.status == :ready, do: 1, else: 0)},

@@ -23,6 +23,7 @@ defmodule Pyre.Options do
           | :share
           | :boolean
           | :env
+          | :pools
           | :tools
           | :schema
           | {:in, [atom()]}
@@ -42,6 +43,9 @@ defmodule Pyre.Options do
     python:
       {:string_or_nil, nil,
        "the interpreter to start; by default `.venv/bin/python` where it exists, else the first Python ≥ 3.11 on PATH"},
+    pools:
+      {:pools, [],
+       "further pools of workers, a list of `{name, options}`, with a Python and packages of their own; see *Pools* below"},
     tools: {:tools, [], "what the BEAM does for agents, a list of tools; see `Pyre.Tool`"},
     env: {:env, [], "environment variables for the interpreters, a list of `{name, value}`"},
     snapshot:
@@ -106,6 +110,18 @@ defmodule Pyre.Options do
     max_worker_age: {:timeout, :infinity, "ms after which an interpreter is replaced"},
     max_worker_messages:
       {:pos_count, :infinity, "messages after which an interpreter is replaced, against leaks"}
+  ]
+
+  @pool [
+    workers: {:pos_integer, nil, "how many interpreters the pool has"},
+    python:
+      {:string_or_nil, nil,
+       "the interpreter to start; where one of the pool's own directories has a `.venv`, the one in that"},
+    env: {:env, [], "environment variables, added to the instance's"},
+    agents: {:directories, [], "directories that only this pool looks at, beside the instance's"},
+    spare:
+      {:boolean, nil,
+       "keep one interpreter more, warm; as the instance says in the pool `:default`, else `false`"}
   ]
 
   @agent [
@@ -225,6 +241,7 @@ defmodule Pyre.Options do
 
   @schemas %{
     instance: @instance,
+    pool: @pool,
     agent: @agent,
     group: @group,
     restart: @restart,
@@ -348,6 +365,7 @@ defmodule Pyre.Options do
 
   def valid?(:rate, _value), do: false
   def valid?(:limits, value), do: is_list(value) and Enum.all?(value, &limit?/1)
+  def valid?(:pools, value), do: Keyword.keyword?(value)
   def valid?(:tools, value), do: is_list(value)
   def valid?(:schema, value), do: Keyword.keyword?(value)
   def valid?({:in, values}, value), do: value in values
@@ -402,6 +420,7 @@ defmodule Pyre.Options do
   def describe(:limits),
     do: "a list of {class, rate: {count, ms}, concurrency: count}; a {:tenant, key} has no rate"
 
+  def describe(:pools), do: "a list of {name, options}, such as [ml: [workers: 1]]"
   def describe(:tools), do: "a list of tools"
   def describe(:schema), do: "a keyword list of arguments"
   def describe({:in, values}), do: "one of #{Enum.map_join(values, ", ", &inspect/1)}"

@@ -91,7 +91,7 @@ defmodule Pyre.State do
       timers: table(:pyre_timers, :ordered_set),
       timer_index: table(:pyre_timer_index, :ordered_set),
       waits: table(:pyre_waits, :duplicate_bag),
-      waiting: table(:pyre_waiting, :set),
+      waiting: table(:pyre_waiting, :ordered_set),
       quarantine: table(:pyre_quarantine, :set),
       dead_letters: table(:pyre_dead_letters, :ordered_set),
       monitors: table(:pyre_monitors, :ordered_set),

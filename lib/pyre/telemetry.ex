@@ -2,11 +2,11 @@ defmodule Pyre.Telemetry do
   @events [
     {[:call, :start], "a call from Elixir begins", [:system_time], [:name, :handler]},
     {[:call, :stop], "it has been answered", [:duration], [:name, :handler, :result]},
-    {[:worker, :start], "an interpreter is ready", [:system_time], [:name, :worker, :os_pid]},
+    {[:worker, :start], "an interpreter is ready", [:system_time], [:name, :worker, :pool, :os_pid]},
     {[:worker, :stop], "an interpreter died, or could not be started", [:system_time],
-     [:name, :worker, :os_pid, :error]},
+     [:name, :worker, :pool, :os_pid, :error]},
     {[:wire, :invalid], "an interpreter broke the protocol and is replaced", [:count],
-     [:name, :worker, :os_pid, :reason]},
+     [:name, :worker, :pool, :os_pid, :reason]},
     {[:agent, :message], "a message of an agent has ended: it is answered, or given up", [:count],
      [:name, :class, :handler]},
     {[:agent, :failed], "a handler failed, the agent's process ends", [:count], [:name, :id, :class, :error]},
@@ -36,6 +36,7 @@ defmodule Pyre.Telemetry do
     class: "the agent's class, a string",
     handler: "the handler's name, a string",
     worker: "the worker's number",
+    pool: "the worker's pool, an atom",
     os_pid: "the interpreter's pid in the operating system; nil where none could be started",
     error: "a `Pyre.Error` or a `Pyre.PythonError`",
     reason:

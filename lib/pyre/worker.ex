@@ -51,6 +51,7 @@ defmodule Pyre.Worker do
   defstruct [
     :instance,
     :no,
+    :pool,
     :port,
     :os_pid,
     :framer,
@@ -164,12 +165,13 @@ defmodule Pyre.Worker do
     role = Pool.enroll(instance, no, self())
     _told = predecessor && bury(instance, predecessor)
     paths = Launch.paths(instance, no)
-    {:ok, log} = Log.start_link(instance: instance, worker: no, path: paths.log)
-    state = %__MODULE__{instance: instance, no: no, log: log, paths: paths}
+    pool = Pool.pool(instance, no)
+    {:ok, log} = Log.start_link(instance: instance, worker: no, pool: pool, path: paths.log)
+    state = %__MODULE__{instance: instance, no: no, pool: pool, log: log, paths: paths}
     Process.send_after(self(), :tell_clock, @clock_ms)
 
     # The start of an interpreter takes a processor for a while: the others come first.
-    if role == :spare and not Pool.all_shared_ready?(instance),
+    if role == :spare and not Pool.all_shared_ready?(instance, pool),
       do: {:ok, %{state | status: :waiting}},
       else: {:ok, state, {:continue, :boot}}
   end
@@ -417,7 +419,7 @@ defmodule Pyre.Worker do
       Pool.ready(instance, state.no)
       Generations.ready(instance, state.no, info)
       Instance.notify(instance, :starter, :worker_ready)
-      start_spare(instance)
+      start_spare(instance, state.pool)
       Telemetry.event([:worker, :start], %{system_time: System.system_time()}, metadata(state))
       Logger.debug("worker #{state.no} is ready: Python #{python}, #{info["loop"]}, os pid #{state.os_pid}")
 
@@ -429,10 +431,10 @@ defmodule Pyre.Worker do
     end
   end
 
-  defp start_spare(instance) do
-    with true <- Pool.all_shared_ready?(instance),
+  defp start_spare(instance, pool) do
+    with true <- Pool.all_shared_ready?(instance, pool),
          %{pid: pid} when is_pid(pid) <-
-           Enum.find(Pool.all(instance), &(&1.role == :spare and &1.os_pid == nil)),
+           Enum.find(Pool.all(instance), &(&1.role == :spare and &1.pool == pool and &1.os_pid == nil)),
          do: send(pid, :boot)
   end
 
@@ -468,7 +470,7 @@ defmodule Pyre.Worker do
     error =
       PostMortem.error(
         kind,
-        %{worker: state.no, os_pid: state.os_pid},
+        %{worker: state.no, os_pid: state.os_pid, pool: state.pool},
         reason || PostMortem.words(cause),
         lines,
         stacks
@@ -529,7 +531,8 @@ defmodule Pyre.Worker do
     ArgumentError -> true
   end
 
-  defp metadata(state), do: %{name: state.instance.name, worker: state.no, os_pid: state.os_pid}
+  defp metadata(state),
+    do: %{name: state.instance.name, worker: state.no, pool: state.pool, os_pid: state.os_pid}
 
   ## Helpers: a replacement that loses nothing
 

@@ -64,7 +64,8 @@ defmodule Pyre.Integration.ContextTest do
       assert Pyre.call(pyre, "a", :ask_any, args, timeout: 100) |> timed_out?()
       assert Pyre.call(pyre, "g", :passed) == {:ok, []}
       {:ok, left} = Pyre.call(pyre, "a", :remaining, %{}, timeout: 1_000)
-      assert_in_delta left, 1.0, 0.05
+      # The interpreter's idea of the BEAM's clock is as late as that message was.
+      assert_in_delta left, 1.0, 0.5
       assert_nobody_waits(pyre)
     end
 

@@ -22,10 +22,10 @@ defmodule Pyre.Integration.MetricsTest do
     assert value(pyre, :pyre_calls_total) == 3
     assert value(pyre, :pyre_commits_total) == 3
     assert value(pyre, :pyre_agents, status: :running) == 1
-    assert value(pyre, :pyre_worker_deaths_total, worker: 1, role: :shared) == 0
+    assert value(pyre, :pyre_worker_deaths_total, worker: 1, role: :shared, pool: :default) == 0
     kill_interpreter(pyre)
     {:ok, 4} = Pyre.call(pyre, id, :append, %{entry: 4})
-    assert value(pyre, :pyre_worker_deaths_total, worker: 1, role: :shared) == 1
+    assert value(pyre, :pyre_worker_deaths_total, worker: 1, role: :shared, pool: :default) == 1
     :ok = Pyre.pause(pyre, {:agent, id})
     for entry <- 5..6, do: :ok = Pyre.cast(pyre, id, :append, %{entry: entry})
     assert value(pyre, :pyre_messages_waiting) == 2
@@ -51,6 +51,6 @@ defmodule Pyre.Integration.MetricsTest do
     typed = for type <- types, ["#", "TYPE", name, kind] = String.split(type), do: {name, kind}
     assert Enum.sort(names) == Enum.sort(Enum.map(typed, &elem(&1, 0)))
     for {name, kind} <- typed, do: assert(kind == if(name =~ ~r/_total$/, do: "counter", else: "gauge"))
-    assert ~s(pyre_worker_ready{worker="1",role="shared"} 1) in lines
+    assert ~s(pyre_worker_ready{worker="1",role="shared",pool="default"} 1) in lines
   end
 end

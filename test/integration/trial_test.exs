@@ -118,7 +118,7 @@ defmodule Pyre.Integration.TrialTest do
     for id <- ids, do: assert({:ok, _cents} = pay(pyre, id, 1))
     for id <- ids, do: assert({:ok, %{status: :running}} = Pyre.info(pyre, id))
     eventually(fn -> not File.exists?("/proc/#{canary}") end)
-    assert Enum.map(Pyre.workers(pyre), & &1.role) == [:shared]
+    eventually(fn -> Enum.map(Pyre.workers(pyre), & &1.role) == [:shared] end)
 
     # The same place is free for what is mended.
     reload = try_out(pyre, folder, @better)

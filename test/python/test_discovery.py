@@ -187,6 +187,21 @@ def test_pinned_directories_are_imported_from_their_copies(tmp_path: pathlib.Pat
     assert found.classes[b"Kept"].kind.file.__code__.co_filename == str(original / "kept_pinned.py")  # type: ignore[attr-defined]
 
 
+def test_packages_of_a_virtual_environment_among_the_agents_are_found(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Symptom: nothing that was installed in agents/.venv could be imported.
+    original, copy = tmp_path / "agents", tmp_path / "copy"
+    for site in (original / ".venv" / "lib", original / "env" / "site-packages"):
+        site.mkdir(parents=True)
+        (site / f"packaged_{site.name.replace('-', '_')}.py").write_text("")
+        monkeypatch.syspath_prepend(str(site))
+    copy.mkdir()
+    (copy / "user_pinned.py").write_text("import packaged_lib, packaged_site_packages\n" + AGENT.format(name="User"))
+    found = discover([str(original)], [[str(original), str(copy)]])
+    assert (sorted(found.classes), found.problems) == ([b"User"], [])
+
+
 def test_a_file_that_was_broken_after_it_was_pinned_hurts_nobody(tmp_path: pathlib.Path) -> None:
     original, copy = tmp_path / "agents", tmp_path / "copy"
     for folder in (original, copy):

@@ -5,7 +5,7 @@ defmodule Pyre.Agent.Placement do
   # process, and never waits: what is not there yet is told by `:workers_changed` or `{:admitted, worker}`.
 
   alias Pyre.Agent.{Quarantine, Watch}
-  alias Pyre.{Address, Error, Mailbox}
+  alias Pyre.{Address, Classes, Error, Mailbox}
   alias Pyre.Generations.Trial
   alias Pyre.Worker.{Isolation, Pool}
 
@@ -17,34 +17,39 @@ defmodule Pyre.Agent.Placement do
   def worker(state), do: {:ok, state}
 
   defp choose(%{instance: instance} = state) do
-    case role(state) do
-      :probation ->
-        Isolation.enter(instance, self())
+    case place(state) do
+      {:probation, pool} ->
+        Isolation.enter(instance, self(), pool)
         {:wait, %{state | probation?: true}}
 
-      role ->
-        case Pool.pick(instance, role) do
+      {role, pool} ->
+        case Pool.pick(instance, role, pool) do
           {:ok, worker} -> {:ok, %{state | worker: worker}}
           :missing when role in [:shared, :canary] -> {:wait, state}
-          :missing -> {want(instance, role), state}
+          :missing -> {want(instance, role, pool), state}
           other -> {other, state}
         end
     end
   end
 
-  defp role(%{instance: instance} = state) do
+  # Which workers it may run in, and of which pool.
+  defp place(%{instance: instance} = state) do
     {:ok, %{opts: opts}} = Address.fetch(instance, state.id)
 
-    with :shared <- Quarantine.role(instance, state.handle, opts), do: Trial.role(instance, state)
+    case Quarantine.role(instance, state.handle, opts) do
+      :shared -> Trial.place(instance, state)
+      role -> {role, Classes.pool(instance, state.class)}
+    end
   end
 
   @doc "Is the agent's worker still one that it may run in? What others are asked in a reload."
   @spec stays?(t()) :: boolean()
-  def stays?(%{worker: {no, _pid}} = state), do: Pool.role(state.instance, no) == role(state)
+  def stays?(%{instance: instance, worker: {no, _pid}} = state),
+    do: {Pool.role(instance, no), Pool.pool(instance, no)} == place(state)
 
-  defp want(instance, role) do
-    if Isolation.room?(instance, role) do
-      Isolation.want(instance, role)
+  defp want(instance, role, pool) do
+    if Isolation.room?(instance, role, pool) do
+      Isolation.want(instance, role, pool)
       :wait
     else
       {:failed, Isolation.full(instance)}

@@ -9,7 +9,7 @@ defmodule Pyre.Agent.Starter do
   require Logger
 
   alias Pyre.Agent.{Commits, Ending}
-  alias Pyre.{Address, Classes, Error, Group, Instance, Options, Patience}
+  alias Pyre.{Address, Classes, Error, Group, Instance, Options, Patience, Pools}
   alias Pyre.Group.Table
   alias Pyre.Wire.Body
   alias Pyre.Worker.Pool
@@ -18,13 +18,17 @@ defmodule Pyre.Agent.Starter do
   # How soon a starter that died is looked for again.
   @pause_ms 10
 
-  defstruct [:instance, waiting: [], autostarting: nil]
+  # autostarting: the pools whose agents are being started, by the monitor of who does it.
+  defstruct [:instance, waiting: [], autostarting: %{}]
 
   @spec start_link(atom()) :: GenServer.on_start()
   def start_link(name), do: GenServer.start_link(__MODULE__, name)
 
-  @doc "Waits until all workers are ready and the autostart agents run, until the classes are known, or until any worker is ready."
-  @spec await(Instance.t(), :ready | :classes | :worker, timeout()) :: :ok | {:error, Error.t()}
+  @doc """
+  Waits until all workers are ready and the autostart agents run, until it is known whether there is a class, or until any worker of the
+  default pool is ready.
+  """
+  @spec await(Instance.t(), :ready | {:class, String.t()} | :worker, timeout()) :: :ok | {:error, Error.t()}
   def await(instance, what, timeout), do: await(instance, what, timeout, Instance.now_ms())
 
   # The starter may be the very process that has just died; then its successor is asked.
@@ -33,15 +37,15 @@ defmodule Pyre.Agent.Starter do
 
     case ask(Instance.whereis(instance, :starter), what, left) do
       :gone when left == 0 ->
-        {:error, not_ready(instance)}
+        {:error, not_ready(instance, what)}
 
       :gone ->
         if running?(instance),
           do: await_again(instance, what, timeout, since),
-          else: {:error, not_ready(instance)}
+          else: {:error, not_ready(instance, what)}
 
       :timeout ->
-        {:error, not_ready(instance)}
+        {:error, not_ready(instance, what)}
 
       answer ->
         answer
@@ -64,16 +68,22 @@ defmodule Pyre.Agent.Starter do
     await(instance, what, timeout, since)
   end
 
-  defp not_ready(instance) do
-    workers = shared(instance)
+  # Of what is waited for.
+  defp not_ready(instance, what) do
+    workers = for pool <- pools(instance, what), worker <- Pool.shared(instance, pool), do: worker
     ready = Enum.count(workers, &(&1.status == :ready))
-    message = "#{ready} of #{instance.config.workers} workers are ready"
+    wanted = for name <- pools(instance, what), do: Pools.fetch!(instance.config, name).workers
+    message = "#{ready} of #{Enum.sum(wanted)} workers are ready"
 
     case Enum.find(workers, & &1.last_error) do
       nil -> Error.new(:not_ready, message)
       %{last_error: error} -> Error.new(error.kind, "#{message}: #{Exception.message(error)}")
     end
   end
+
+  defp pools(instance, :ready), do: Pools.names(instance.config)
+  defp pools(_instance, :worker), do: [Pools.default()]
+  defp pools(instance, {:class, _name}), do: Classes.untold(instance)
 
   @doc "Starts an agent. Runs in the caller's process."
   @spec start(Instance.t(), String.t() | atom(), keyword()) :: {:ok, String.t()} | {:error, Pyre.error()}
@@ -84,7 +94,7 @@ defmodule Pyre.Agent.Starter do
 
     with :ok <- check_id(id),
          :ok <- check_open(instance),
-         :ok <- known_classes(instance, opts[:timeout]),
+         :ok <- known_class(instance, class, opts[:timeout]),
          {:ok, schema} <- Classes.fetch(instance, class),
          :ok <- Classes.check_args(schema, opts[:args]),
          {:ok, args} <- Body.args(opts[:args]) do
@@ -146,8 +156,12 @@ defmodule Pyre.Agent.Starter do
       else: :ok
   end
 
-  defp known_classes(instance, timeout),
-    do: if(Classes.known?(instance), do: :ok, else: await(instance, :classes, timeout))
+  # Pools tell their classes one after the other.
+  defp known_class(instance, class, timeout) do
+    if Classes.awaited?(instance, class),
+      do: await(instance, {:class, class}, timeout),
+      else: :ok
+  end
 
   defp reserve(instance, {class, id, args}, schema, opts) do
     kept =
@@ -277,38 +291,48 @@ defmodule Pyre.Agent.Starter do
 
   def handle_info(:worker_failed, state), do: {:noreply, answer(state)}
 
-  def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{autostarting: monitor} = state) do
-    :ets.insert(state.instance.processes, {:autostarted, true})
-    {:noreply, answer(%{state | autostarting: nil})}
+  def handle_info({:DOWN, monitor, :process, _pid, _reason}, state) do
+    {pool, autostarting} = Map.pop!(state.autostarting, monitor)
+    :ets.insert(state.instance.processes, {{:autostarted, pool}, true})
+    {:noreply, answer(%{state | autostarting: autostarting})}
   end
 
   ## Helpers
 
-  # Once in the life of an instance: what was stopped since stays stopped.
-  defp autostart(%{instance: instance, autostarting: nil} = state) do
-    if Classes.known?(instance) and not autostarted?(instance) do
-      {_pid, monitor} = spawn_monitor(fn -> start_all(instance) end)
-      %{state | autostarting: monitor}
-    else
-      state
+  # For each pool once in the life of an instance: what was stopped since stays stopped.
+  defp autostart(%{instance: instance} = state) do
+    under_way = Map.values(state.autostarting)
+
+    for pool <- Pools.names(instance.config),
+        Classes.told?(instance, pool) and not autostarted?(instance, pool) and pool not in under_way,
+        reduce: state do
+      state ->
+        {_pid, monitor} = spawn_monitor(fn -> start_all(instance, pool) end)
+        %{state | autostarting: Map.put(state.autostarting, monitor, pool)}
     end
   end
 
-  defp autostart(state), do: state
+  @doc "Have the agents of a pool been started that are to run from the start?"
+  @spec autostarted?(Instance.t(), Pools.name()) :: boolean()
+  def autostarted?(instance, pool), do: :ets.member(instance.processes, {:autostarted, pool})
 
-  defp autostarted?(instance), do: :ets.member(instance.processes, :autostarted)
-
-  defp start_all(instance) do
-    for problem <- Classes.problems(instance),
+  defp start_all(instance, pool) do
+    for %{"pool" => name} = problem <- Classes.problems(instance),
+        name == Atom.to_string(pool),
         do:
           Logger.error(
-            "#{problem["file"]} could not be imported: #{problem["error"]}\n#{problem["traceback"]}",
+            Pools.prefix(pool) <>
+              "#{problem["file"]} could not be imported: #{problem["error"]}\n#{problem["traceback"]}",
             pyre: instance.name
           )
 
     autostart(
       instance,
-      for(class <- Classes.all(instance), [id, args] <- class["autostart"], do: {class["name"], id, args})
+      for(
+        %{"pool" => ^pool} = class <- Classes.all(instance),
+        [id, args] <- class["autostart"],
+        do: {class["name"], id, args}
+      )
     )
   end
 
@@ -328,8 +352,9 @@ defmodule Pyre.Agent.Starter do
 
   # The mark of an empty partition is taken away last, and only that of this very process: whoever dies in between, the
   # partition or this process, the work is found again.
-  # Agents out of a snapshot wait until their classes are known: whether one has an `on_start`, and which timers.
-  defp repopulate(instance), do: if(Classes.known?(instance), do: refill_all(instance), else: :ok)
+  # Agents out of a snapshot wait until classes are known: whether one has an `on_start`, and which timers. Those of a pool that tells its classes
+  # later wait by themselves.
+  defp repopulate(instance), do: if(Classes.told?(instance), do: refill_all(instance), else: :ok)
 
   defp refill_all(instance) do
     # The groups' supervisor has a mark too, which is its keeper's.
@@ -382,29 +407,30 @@ defmodule Pyre.Agent.Starter do
     %{state | waiting: waiting}
   end
 
-  defp reply(%{instance: instance}, :classes) do
+  defp reply(%{instance: instance}, {:class, name} = what) do
     cond do
-      Classes.known?(instance) -> :ok
-      Enum.all?(shared(instance), &(&1.status == :failed)) -> {:error, not_ready(instance)}
+      not Classes.awaited?(instance, name) -> :ok
+      Enum.all?(Classes.untold(instance), &failed?(instance, &1)) -> {:error, not_ready(instance, what)}
       true -> :wait
     end
   end
 
   defp reply(%{instance: instance}, :worker) do
-    statuses = for %{status: status} <- shared(instance), do: status
-
     cond do
-      :ready in statuses -> :ok
-      Enum.all?(statuses, &(&1 == :failed)) -> {:error, not_ready(instance)}
+      Enum.any?(Pool.shared(instance, Pools.default()), &(&1.status == :ready)) -> :ok
+      failed?(instance, Pools.default()) -> {:error, not_ready(instance, :worker)}
       true -> :wait
     end
   end
 
   defp reply(%{instance: instance}, :ready) do
-    if autostarted?(instance) and Pool.all_shared_ready?(instance), do: :ok, else: :wait
+    if Enum.all?(Pools.names(instance.config), &autostarted?(instance, &1)) and
+         Pool.all_shared_ready?(instance),
+       do: :ok,
+       else: :wait
   end
 
-  defp shared(instance), do: Enum.filter(Pool.all(instance), &(&1.role == :shared))
+  defp failed?(instance, pool), do: Enum.all?(Pool.shared(instance, pool), &(&1.status == :failed))
 
   @doc "The error for a message to an agent that is missing, or what came of starting it first."
   @spec ensure(Instance.t(), String.t(), nil | {String.t() | atom(), keyword()}) ::

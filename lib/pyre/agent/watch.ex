@@ -5,7 +5,7 @@ defmodule Pyre.Agent.Watch do
   # Runs in the agent's process. Only messages that run long are watched, so that the short ones don't pay for it.
 
   alias Pyre.Agent.{Ending, Escalations, Requests, Retries}
-  alias Pyre.{Error, History, Instance, Mailbox, Request, Worker}
+  alias Pyre.{Classes, Error, History, Instance, Mailbox, Request, Worker}
   alias Pyre.Worker.Isolation
 
   # A message that runs this long is looked at, again and again.
@@ -42,7 +42,7 @@ defmodule Pyre.Agent.Watch do
 
   # Who keeps the queue of those on probation may have been lost with it.
   def look(%{running: nil, probation?: true, worker: nil} = state) do
-    Isolation.enter(state.instance, self())
+    Isolation.enter(state.instance, self(), Classes.pool(state.instance, state.class))
     state
   end
 

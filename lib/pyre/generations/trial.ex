@@ -5,7 +5,7 @@ defmodule Pyre.Generations.Trial do
   # is to run meanwhile and after a rejection, and when the generation is worse than the one before. Pure, but for what it reads.
 
   alias Pyre.Agent.Commits
-  alias Pyre.{Address, Classes, Instance}
+  alias Pyre.{Address, Classes, Instance, Pools}
   alias Pyre.Worker.Pool
 
   @enforce_keys [:members, :others]
@@ -57,17 +57,21 @@ defmodule Pyre.Generations.Trial do
   end
 
   @doc """
-  Among which workers an agent that needs none of its own is to run: the shared ones; the canary, where it takes part in a trial; or the one
-  that keeps rejected code, where it has committed a state that the current code is too old for.
+  Among which workers an agent that needs none of its own is to run, and of which pool: the shared ones; the canary, where it takes part in a
+  trial; or the one that keeps rejected code, where it has committed a state that the current code is too old for.
   """
-  @spec role(Instance.t(), Pyre.Agent.t()) :: Pool.role()
-  def role(instance, %{id: id} = agent) do
+  @spec place(Instance.t(), Pyre.Agent.t()) :: {Pool.role(), Pools.name()}
+  def place(instance, %{id: id, class: class} = agent) do
     with true <- Instance.kept_generation?(instance) and newer?(instance, agent),
          {:ok, %{worker: no}} <- Address.fetch(instance, id),
-         %{role: {:kept, _number} = role} <- Enum.find(Pool.all(instance), &(&1.worker == no)) do
-      role
+         %{role: {:kept, _number} = role, pool: pool} <- Enum.find(Pool.all(instance), &(&1.worker == no)) do
+      {role, pool}
     else
-      _any_code_will_do -> if tries?(instance, id), do: :canary, else: :shared
+      # The new code may have the class in another pool.
+      _any_code_will_do ->
+        if tries?(instance, id),
+          do: {:canary, Classes.tried_pool(instance, class)},
+          else: {:shared, Classes.pool(instance, class)}
     end
   end
 

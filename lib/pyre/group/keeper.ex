@@ -136,7 +136,7 @@ defmodule Pyre.Group.Keeper do
   end
 
   # As the starter does it for agents: the mark is taken away last, and only that of this very process.
-  defp repopulate(instance), do: if(Classes.known?(instance), do: revive_all(instance), else: :ok)
+  defp repopulate(instance), do: if(Classes.told?(instance), do: revive_all(instance), else: :ok)
 
   defp revive_all(instance) do
     Enum.each(:ets.lookup(instance.processes, {:empty, :groups}), fn mark ->

@@ -3,7 +3,7 @@ defmodule Pyre.Worker.Launch do
 
   # Starts an interpreter: the files that it writes to, its port, and what it is told first.
 
-  alias Pyre.{Error, Generations, Instance, Python, Reaper, Wire}
+  alias Pyre.{Error, Generations, Instance, Pools, Python, Reaper, Wire}
   alias Pyre.Wire.MsgPack
   alias Pyre.Worker.{Pool, Recorder}
 
@@ -21,15 +21,20 @@ defmodule Pyre.Worker.Launch do
   @spec start(Instance.t(), pos_integer(), paths()) ::
           {:ok, port(), os_pid :: pos_integer() | nil, Generations.pinned()} | {:error, Error.t()}
   def start(instance, no, paths) do
-    with {:ok, python} <- Python.find(instance.config.python), do: open(instance, no, paths, python)
+    pool = Pools.fetch!(instance.config, Pool.pool(instance, no))
+
+    case Python.find(pool.python) do
+      {:ok, python} -> open(instance, no, paths, {python, pool})
+      {:error, error} -> {:error, %{error | message: Pools.prefix(pool.name) <> error.message}}
+    end
   end
 
-  defp open(instance, no, paths, python) do
+  defp open(instance, no, paths, {python, pool}) do
     {generation, pinned} = Generations.for_worker(instance, no)
     Recorder.create!(paths.recorder)
     File.write!(paths.stderr, "")
     File.write!(paths.stacks, "")
-    options = Python.port_options(python, Map.put(paths, :env, instance.config.env))
+    options = Python.port_options(python, Map.put(paths, :env, pool.env))
     port = Port.open({:spawn_executable, "/bin/sh"}, options)
     os_pid = with {:os_pid, os_pid} <- Port.info(port, :os_pid), do: os_pid
     if os_pid, do: Reaper.watch(instance, os_pid)
@@ -42,12 +47,18 @@ defmodule Pyre.Worker.Launch do
 
   @doc "The first envelope."
   @spec hello(Instance.t(), pos_integer(), Generations.pinned()) :: tuple()
-  def hello(%Instance{config: config, name: name}, no, pinned) do
+  def hello(%Instance{config: config, name: name} = instance, no, pinned) do
+    pool = Pools.fetch!(config, Pool.pool(instance, no))
+    agents = config.shared ++ pool.own
+
     {:ok, body} =
       MsgPack.encode(%{
         instance: inspect(name),
-        agents: config.agents,
-        pinned: for({directory, copy} <- pinned, do: [directory, copy]),
+        agents: agents,
+        pool: Atom.to_string(pool.name),
+        pools: Enum.map(Pools.names(config), &Atom.to_string/1),
+        own: pool.own,
+        pinned: for({directory, copy} <- pinned, directory in agents, do: [directory, copy]),
         max_threads: config.max_threads,
         max_activations: config.max_activations,
         stall_warning_ms: config.stall_warning,

@@ -23,7 +23,7 @@ defmodule Pyre.Worker.Log do
     "critical" => :critical
   }
 
-  @type option :: {:instance, Instance.t()} | {:worker, pos_integer()} | {:path, Path.t()}
+  @type option :: {:instance, Instance.t()} | {:worker, pos_integer()} | {:pool, atom()} | {:path, Path.t()}
 
   @spec start_link([option()]) :: GenServer.on_start()
   def start_link(opts), do: GenServer.start_link(__MODULE__, Map.new(opts))
@@ -39,7 +39,7 @@ defmodule Pyre.Worker.Log do
   ## Callbacks
 
   @impl GenServer
-  def init(%{instance: instance, worker: worker, path: path}) do
+  def init(%{instance: instance, worker: worker, pool: pool, path: path}) do
     # That of a predecessor, where there was one.
     _maybe = File.rm(path)
     # By default a packet is 1,460 bytes, which made a flood, and so its blocked writer, seven times slower.
@@ -52,6 +52,7 @@ defmodule Pyre.Worker.Log do
      %{
        instance: instance,
        worker: worker,
+       pool: pool,
        listener: listener,
        connections: %{},
        tail: :queue.new(),
@@ -190,7 +191,8 @@ defmodule Pyre.Worker.Log do
     state = if state.second == second, do: state, else: %{tell_suppressed(state) | second: second, lines: 0}
 
     if state.lines < @lines_per_second do
-      Logger.log(level, message, [worker: state.worker, pyre: state.instance.name] ++ metadata)
+      labels = [worker: state.worker, pool: state.pool, pyre: state.instance.name]
+      Logger.log(level, message, labels ++ metadata)
       %{state | lines: state.lines + 1}
     else
       # Told a second later at the latest, also where no line follows.

@@ -1,14 +1,15 @@
 defmodule Pyre.Worker.Pool do
   @moduledoc false
 
-  # The workers' table: what each is for, which are ready, and which holds the fewest agents. Written by the workers, read by
-  # agents. An agent that finds no worker leaves its pid here and is woken when that changes.
+  # The workers' table: in which pool each is and what for, which are ready, and which holds the fewest agents. Written by the workers, read
+  # by agents. An agent that finds no worker leaves its pid here and is woken when that changes.
   #
   # Roles: `:shared` workers take any agent. The `:spare` is warm and takes none: when a shared one is lost, the two change
   # roles, and what comes up again is the next spare. `:probation` and isolated workers are Pyre.Worker.Isolation's; the `:canary`,
   # which tries new code, and workers that keep rejected code are Pyre.Generations'.
 
-  alias Pyre.{Error, Instance}
+  alias Pyre.{Error, Instance, Pools}
+  alias Pyre.Worker.Numbers
 
   @pid 2
   @status 3
@@ -22,7 +23,8 @@ defmodule Pyre.Worker.Pool do
   @rss 11
   @role 12
   @generation 13
-  @columns 13
+  @pool 14
+  @columns 14
 
   @type status :: :starting | :ready | :failed | :draining
   @type role ::
@@ -36,53 +38,33 @@ defmodule Pyre.Worker.Pool do
           | {:tenant, String.t()}
   @type worker :: {no :: pos_integer(), pid()}
 
-  @doc "The numbers and roles of the workers that are there from the start."
-  @spec initial(map()) :: [{pos_integer(), role()}]
-  def initial(%{workers: count, spare: spare?}) do
-    shared = for no <- 1..count, do: {no, :shared}
-    if spare?, do: shared ++ [{count + 1, :spare}], else: shared
-  end
-
-  @doc "The numbers that are left for other workers: the first is the probation worker's."
-  @spec further(map()) :: Range.t()
-  def further(%{workers: count, max_isolated: max}), do: (count + 2)..(count + 2 + max)
-
-  @doc "The numbers of workers that try a new generation of code, one at a time, or keep one that was tried."
-  @spec canaries(map()) :: Range.t()
-  def canaries(config) do
-    %Range{last: last} = further(config)
-    (last + 1)..(last + 2)
-  end
-
-  @doc "Is it one of these?"
-  @spec canary?(map(), pos_integer()) :: boolean()
-  def canary?(config, no), do: no in canaries(config)
-
-  defp last(config) do
-    %Range{last: last} = canaries(config)
-    last
-  end
-
   @doc "Room for the load of all workers that there may be."
   @spec new_load(map()) :: :counters.counters_ref()
-  def new_load(config), do: config |> last() |> :counters.new([])
+  def new_load(config), do: config |> Numbers.last() |> :counters.new([])
 
   @doc "Room for how many messages are under way in each."
   @spec new_under_way(map()) :: :atomics.atomics_ref()
-  def new_under_way(config), do: config |> last() |> :atomics.new([])
+  def new_under_way(config), do: config |> Numbers.last() |> :atomics.new([])
 
-  @doc "Takes a number for a worker. False where it is taken."
-  @spec reserve(Instance.t(), pos_integer(), role()) :: boolean()
-  def reserve(instance, no, role),
-    do: :ets.insert_new(instance.workers, {no, nil, :starting, nil, 0, nil, 0, nil, 0, 0, 0, role, 0})
+  @doc "Takes a number for a worker of a pool. False where it is taken."
+  @spec reserve(Instance.t(), pos_integer(), role(), Pools.name()) :: boolean()
+  def reserve(instance, no, role, pool),
+    do: :ets.insert_new(instance.workers, {no, nil, :starting, nil, 0, nil, 0, nil, 0, 0, 0, role, 0, pool})
 
   @doc "A worker says that it is there; keeps what is known of its predecessor."
   @spec enroll(Instance.t(), pos_integer(), pid()) :: role()
   def enroll(instance, no, pid) do
-    reserve(instance, no, instance.config |> initial() |> List.keyfind(no, 0, {no, :shared}) |> elem(1))
+    {^no, role, pool} =
+      instance.config |> Numbers.initial() |> List.keyfind(no, 0, {no, :shared, Pools.default()})
+
+    reserve(instance, no, role, pool)
     :ets.update_element(instance.workers, no, {@pid, pid})
     role(instance, no)
   end
+
+  @doc "The pool that a worker is in."
+  @spec pool(Instance.t(), pos_integer()) :: Pools.name()
+  def pool(instance, no), do: :ets.lookup_element(instance.workers, no, @pool)
 
   @doc "What a worker is for now."
   @spec role(Instance.t(), pos_integer()) :: role()
@@ -118,19 +100,24 @@ defmodule Pyre.Worker.Pool do
     if role(instance, no) == :spare,
       do:
         Enum.find(
-          all(instance),
-          &(&1.role == :shared and &1.status != :ready and replace(instance, &1.worker))
+          shared(instance, pool(instance, no)),
+          &(&1.status != :ready and replace(instance, &1.worker))
         )
 
     wake(instance)
   end
 
-  @doc "Do all shared workers run? Then the spare may take the processor for its start."
-  @spec all_shared_ready?(Instance.t()) :: boolean()
-  def all_shared_ready?(instance),
-    do: Enum.all?(all(instance), &(&1.role != :shared or &1.status == :ready))
+  @doc "The shared workers of all pools, or of one."
+  @spec shared(Instance.t(), Pools.name() | :all) :: [map()]
+  def shared(instance, pool \\ :all),
+    do: Enum.filter(all(instance), &(&1.role == :shared and pool in [:all, &1.pool]))
 
-  @doc "From now on no agent chooses this worker, and those that have leave it; the warm spare takes its place."
+  @doc "Do all shared workers run, or those of a pool? Then its spare may take the processor for its start."
+  @spec all_shared_ready?(Instance.t(), Pools.name() | :all) :: boolean()
+  def all_shared_ready?(instance, pool \\ :all),
+    do: Enum.all?(shared(instance, pool), &(&1.status == :ready))
+
+  @doc "From now on no agent chooses this worker, and those that have leave it; the warm spare of its pool takes its place."
   @spec close(Instance.t(), pos_integer(), :starting | :draining) :: :ok
   def close(instance, no, status) do
     :ets.update_element(instance.workers, no, {@status, status})
@@ -139,7 +126,7 @@ defmodule Pyre.Worker.Pool do
 
   # Whoever turns the spare's row has it; two workers may be lost in one instant.
   defp replace(instance, no) do
-    spare = spare(instance)
+    spare = spare(instance, pool(instance, no))
 
     if spare != nil and turn(instance, spare.worker, :spare, :shared) do
       turn(instance, no, :shared, :spare)
@@ -150,14 +137,18 @@ defmodule Pyre.Worker.Pool do
   end
 
   # Of older code it is of no use: who leaves a worker for it would go back to what was replaced.
-  defp spare(instance) do
+  defp spare(instance, pool) do
     current = Instance.generation(instance)
-    Enum.find(all(instance), &(&1.role == :spare and &1.status == :ready and &1.generation == current))
+
+    Enum.find(
+      all(instance),
+      &(&1.role == :spare and &1.pool == pool and &1.status == :ready and &1.generation == current)
+    )
   end
 
-  @doc "Is there a warm spare of the current generation?"
-  @spec spare?(Instance.t()) :: boolean()
-  def spare?(instance), do: spare(instance) != nil
+  @doc "Has the pool a warm spare of the current generation?"
+  @spec spare?(Instance.t(), Pools.name()) :: boolean()
+  def spare?(instance, pool), do: spare(instance, pool) != nil
 
   @doc "Changes a worker's role; false where it has another by now."
   @spec turn(Instance.t(), pos_integer(), role(), role()) :: boolean()
@@ -192,10 +183,14 @@ defmodule Pyre.Worker.Pool do
         {@rss, rss_bytes}
       ])
 
-  @doc "A worker for an agent: the ready one of that role with the fewest agents."
-  @spec pick(Instance.t(), role()) :: {:ok, worker()} | :wait | {:failed, Error.t()} | :missing
-  def pick(instance, role) do
-    rows = for row <- :ets.tab2list(instance.workers), elem(row, @role - 1) == role, do: row
+  @doc "A worker for an agent: the ready one of that role in its pool with the fewest agents."
+  @spec pick(Instance.t(), role(), Pools.name()) :: {:ok, worker()} | :wait | {:failed, Error.t()} | :missing
+  def pick(instance, role, pool) do
+    rows =
+      for row <- :ets.tab2list(instance.workers),
+          elem(row, @role - 1) == role and elem(row, @pool - 1) == pool,
+          do: row
+
     current = Instance.generation(instance)
 
     case for row <- rows,
@@ -244,9 +239,13 @@ defmodule Pyre.Worker.Pool do
   @spec load(Instance.t(), pos_integer()) :: integer()
   def load(instance, no), do: :counters.get(instance.load, no)
 
-  @doc "Asks to be woken by `:workers_changed`."
+  @doc "Asks to be woken by `:workers_changed` when a worker may have come."
   @spec wait(Instance.t(), pid()) :: true
-  def wait(instance, pid), do: :ets.insert(instance.waiting, {pid})
+  def wait(instance, pid), do: :ets.insert(instance.waiting, {{0, pid}})
+
+  @doc "Asks to be woken when there is room in a worker that is crowded, too."
+  @spec wait(Instance.t(), pid(), worker()) :: true
+  def wait(instance, pid, {no, _pid}), do: :ets.insert(instance.waiting, {{no, pid}})
 
   @doc "Counts a message in that goes to a worker, where there is room."
   @spec begin(Instance.t(), worker()) :: boolean()
@@ -266,7 +265,7 @@ defmodule Pyre.Worker.Pool do
     cond do
       2 * count < most - 1 or count >= most -> :ok
       # One for each that ends; and all at the last, since who was woken may have had nothing to run any more.
-      2 * count > most + 1 -> wake_one(instance)
+      2 * count > most + 1 -> wake_one(instance, no)
       true -> wake(instance)
     end
   end
@@ -279,9 +278,10 @@ defmodule Pyre.Worker.Pool do
   @spec none_under_way(Instance.t(), pos_integer()) :: :ok
   def none_under_way(%{under_way: under_way}, no), do: :atomics.put(under_way, no, 0)
 
-  defp wake_one(instance) do
-    with pid when is_pid(pid) <- :ets.first(instance.waiting) do
-      :ets.delete(instance.waiting, pid)
+  # Of those who wait for this very worker: others would not get in, and stay the first.
+  defp wake_one(instance, no) do
+    with {^no, pid} = row <- :ets.next(instance.waiting, {no, 0}) do
+      :ets.delete(instance.waiting, row)
       send(pid, :workers_changed)
     end
 
@@ -291,8 +291,8 @@ defmodule Pyre.Worker.Pool do
   @doc "Wakes all who wait."
   @spec wake(Instance.t()) :: :ok
   def wake(instance) do
-    for {pid} <- :ets.tab2list(instance.waiting) do
-      :ets.delete(instance.waiting, pid)
+    for {{_no, pid} = row} <- :ets.tab2list(instance.waiting) do
+      :ets.delete(instance.waiting, row)
       send(pid, :workers_changed)
     end
 
@@ -329,7 +329,8 @@ defmodule Pyre.Worker.Pool do
         activations: elem(row, @activations - 1),
         rss_bytes: elem(row, @rss - 1),
         role: elem(row, @role - 1),
-        generation: elem(row, @generation - 1)
+        generation: elem(row, @generation - 1),
+        pool: elem(row, @pool - 1)
       }
     end
   end

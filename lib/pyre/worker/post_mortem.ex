@@ -7,7 +7,7 @@ defmodule Pyre.Worker.PostMortem do
   # Blame is certain where one handler was on the loop, or alone; else all that had begun are suspects. Nobody is
   # blamed for what came from outside: an operator's kill, a closed pipe, our own decision to replace it.
 
-  alias Pyre.Error
+  alias Pyre.{Error, Pools}
   alias Pyre.Worker.{Log, Pool, Recorder, Stall}
 
   # Of each of the last lines that stand in an error; its details hold them whole.
@@ -91,7 +91,7 @@ defmodule Pyre.Worker.PostMortem do
 
   @doc "The error that tells of the death, to callers and in the log."
   @spec error(:worker_down | :worker_start, map(), String.t(), [String.t()], String.t()) :: Error.t()
-  def error(kind, %{worker: no, os_pid: os_pid}, reason, lines, stacks) do
+  def error(kind, %{worker: no, os_pid: os_pid, pool: pool}, reason, lines, stacks) do
     said =
       lines
       |> Enum.reject(&(&1 == ""))
@@ -99,7 +99,7 @@ defmodule Pyre.Worker.PostMortem do
       |> Enum.map_join("\n", &String.slice(&1, 0, @said_characters))
 
     verb = if kind == :worker_down, do: "died", else: "could not be started"
-    message = "worker #{no} (os pid #{inspect(os_pid)}) #{verb}: #{reason}"
+    message = "worker #{no}#{Pools.words(pool)} (os pid #{inspect(os_pid)}) #{verb}: #{reason}"
     message = if said == "", do: message, else: "#{message}; it said last:\n#{said}"
     details = %{worker: no, output: lines |> Enum.take(-@kept_lines) |> Enum.join("\n")}
     Error.new(kind, message, if(stacks == "", do: details, else: Map.put(details, :stack, stacks)))

@@ -1,9 +1,9 @@
 defmodule Pyre.Worker.Run do
   @moduledoc false
 
-  # The caller's side of `Pyre.run/5`: a plain function, in whichever worker has the fewest agents.
+  # The caller's side of `Pyre.run/5`: a plain function, in whichever worker of the default pool has the fewest agents.
 
-  alias Pyre.{Error, Instance, Worker}
+  alias Pyre.{Error, Instance, Pools, Worker}
   alias Pyre.Agent.{Client, Quarantine}
   alias Pyre.Wire.Body
   alias Pyre.Worker.Pool
@@ -74,7 +74,7 @@ defmodule Pyre.Worker.Run do
   end
 
   defp pick_ready(instance, timeout) do
-    case Pool.pick(instance, :shared) do
+    case Pool.pick(instance, :shared, Pools.default()) do
       {:ok, worker} -> {:ok, worker}
       {:failed, error} -> {:error, error}
       _not_yet -> wait(instance, timeout)

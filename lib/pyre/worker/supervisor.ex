@@ -7,14 +7,14 @@ defmodule Pyre.Worker.Supervisor do
   use Supervisor
 
   alias Pyre.Worker
-  alias Pyre.Worker.{Isolated, Isolation, Pool, Pulse}
+  alias Pyre.Worker.{Isolated, Isolation, Numbers, Pulse}
 
-  @spec start_link(%{name: atom(), workers: pos_integer(), spare: boolean()}) :: Supervisor.on_start()
+  @spec start_link(map()) :: Supervisor.on_start()
   def start_link(config), do: Supervisor.start_link(__MODULE__, config)
 
   @impl Supervisor
   def init(%{name: name} = config) do
-    workers = for {no, _role} <- Pool.initial(config), do: {Worker, {name, no}}
+    workers = for {no, _role, _pool} <- Numbers.initial(config), do: {Worker, {name, no}}
     children = workers ++ [{Isolated, name}, {Isolation, name}, {Pulse, name}]
     Supervisor.init(children, strategy: :one_for_one, max_restarts: 100, max_seconds: 5)
   end

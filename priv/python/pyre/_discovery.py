@@ -17,17 +17,22 @@ import pathlib
 import re
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import structlog
 
 from pyre._failure import traceback_text
 from pyre._handlers import AgentClass, compile_agent
 from pyre._pinned import Pins
+from pyre._pools import named_pool
 from pyre._resources import opens_type
 from pyre.agent import Agent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import ModuleType
+
+    from pyre._pools import Place
 
 __all__ = ["Found", "discover", "find_resources"]
 
@@ -51,20 +56,29 @@ class Found:
         self.problems.append({"file": str(file), "error": error, "traceback": traceback, "classes": classes})
 
 
-def discover(directories: Iterable[str], pinned: Iterable[Sequence[str]] = ()) -> Found:
-    """Import all files of the directories, and compile their agent classes.
+class _Imported(NamedTuple):
+    """A file that was imported, the directory that it was found in, and whether what is wrong with it is to be told."""
+
+    file: pathlib.Path
+    root: pathlib.Path
+    module: ModuleType
+    tells: bool
+
+
+def discover(directories: Iterable[str], pinned: Iterable[Sequence[str]] = (), place: Place | None = None) -> Found:
+    """Import all files of the directories, and compile their agent classes; those of one pool, where there is a place.
 
     `pinned` are pairs of a directory and the copy of its source files that is imported in its place.
     """
     found = Found()
     pins = Pins(pinned)
     pins.install()
-    modules = list(_modules(directories, found, pins))
+    modules = list(_modules(directories, found, pins, place))
     types: dict[Any, str] = {}
-    for file, module in modules:
-        _add_resources(file, module, found, types)
-    for file, module in modules:
-        _add_classes(file, module, found, types)
+    for imported in modules:
+        _add_resources(imported, found, types)
+    for imported in modules:
+        _add_classes(imported, found, types, place)
     return found
 
 
@@ -79,19 +93,28 @@ def find_resources(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]
 # --- Files ---
 
 
-def _modules(directories: Iterable[str], found: Found, pins: Pins) -> Iterator[tuple[pathlib.Path, ModuleType]]:
+def _modules(directories: Iterable[str], found: Found, pins: Pins, place: Place | None) -> Iterator[_Imported]:
     for directory in directories:
         root = pathlib.Path(directory).absolute()
         copy = pins.copy_of(root)
         if not copy.is_dir():
-            found.add_problem(root, f"no such directory: {root}", "", [])
+            if place is None or place.tells(root, wanted=None):
+                found.add_problem(root, f"no such directory: {root}", "", [])
             continue
         if str(root) not in sys.path:
             sys.path.append(str(root))
         for file in sorted(root / file.relative_to(copy) for file in _files(copy)):
-            module = _imported(root, file, found, pins)
+            wanted = True if place is None else place.wants(root, _sources(pins.copy_of(file)))
+            if wanted is False:
+                continue
+            tells = place is None or place.tells(root, wanted=wanted)
+            module = _imported(root, file, found if tells else None, pins)
             if module is not None:
-                yield file, module
+                yield _Imported(file, root, module, tells)
+
+
+def _sources(file: pathlib.Path) -> pathlib.Path:
+    return file.parent if file.name == "__init__.py" else file
 
 
 def _files(root: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -104,10 +127,13 @@ def _files(root: pathlib.Path) -> Iterator[pathlib.Path]:
             yield entry
 
 
-def _imported(root: pathlib.Path, file: pathlib.Path, found: Found, pins: Pins) -> ModuleType | None:
+def _imported(root: pathlib.Path, file: pathlib.Path, found: Found | None, pins: Pins) -> ModuleType | None:
     try:
         return _import(root, file, pins)
     except BaseException as exc:  # noqa: BLE001  # SystemExit at import hurts no other file
+        if found is None:
+            structlog.get_logger("pyre").info("a shared file is not for this pool", file=str(file), error=_worded(exc))
+            return None
         found.add_problem(file, _worded(exc), traceback_text(exc), _guessed_classes(pins.copy_of(file)))
         return None
 
@@ -176,13 +202,15 @@ def _base_name(base: ast.expr) -> str:
 # --- What they bring ---
 
 
-def _add_resources(file: pathlib.Path, module: ModuleType, found: Found, types: dict[Any, str]) -> None:
-    for name, function in find_resources(module):
+def _add_resources(imported: _Imported, found: Found, types: dict[Any, str]) -> None:
+    file = imported.file
+    for name, function in find_resources(imported.module):
         known = found.resources.get(name)
         if known is function:
             continue
         if known is not None:
-            found.add_problem(file, f"resource {name!r} is also defined in {_file_of(known)}", "", [])
+            if imported.tells:
+                found.add_problem(file, f"resource {name!r} is also defined in {_file_of(known)}", "", [])
             continue
         try:
             opened = opens_type(function)
@@ -198,8 +226,11 @@ def _file_of(function: Callable[..., Any]) -> str:
     return function.__code__.co_filename
 
 
-def _add_classes(file: pathlib.Path, module: ModuleType, found: Found, types: dict[Any, str]) -> None:
-    for kind in _agent_classes(module):
+def _add_classes(imported: _Imported, found: Found, types: dict[Any, str], place: Place | None) -> None:
+    file = imported.file
+    for kind in _agent_classes(imported.module):
+        if not _is_for(place, kind, imported, found):
+            continue
         known = found.classes.get(kind.__name__.encode())
         if known is not None:
             found.add_problem(file, f"agent class {kind.__name__} is also defined in {known.file}", "", [])
@@ -208,6 +239,22 @@ def _add_classes(file: pathlib.Path, module: ModuleType, found: Found, types: di
             found.classes[kind.__name__.encode()] = compile_agent(kind, str(file), types)
         except Exception as exc:  # noqa: BLE001  # a hint may be any expression
             found.add_problem(file, _worded(exc), traceback_text(exc), [kind.__name__])
+
+
+def _is_for(place: Place | None, kind: type[Agent], imported: _Imported, found: Found) -> bool:
+    try:
+        pool = named_pool(kind)
+    except TypeError as exc:
+        if imported.tells:
+            found.add_problem(imported.file, str(exc), "", [kind.__name__])
+        return False
+    if place is None:
+        return True
+    wrong = place.misplaced(imported.root, kind.__name__, pool)
+    if wrong is not None:
+        found.add_problem(imported.file, wrong, "", [kind.__name__])
+        return False
+    return place.takes(imported.root, pool)
 
 
 def _agent_classes(module: ModuleType) -> list[type[Agent]]:

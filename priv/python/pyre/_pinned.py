@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Pins"]
 
 SUFFIX = ".py"
+# As in Pyre.Generations.Sources, with what begins with a dot.
+NOT_COPIED = frozenset({"__pycache__", "node_modules", "site-packages"})
 
 
 class Pins:
@@ -51,9 +53,14 @@ class Pins:
 
     def _finder(self, path: str) -> _Finder:
         directory = pathlib.Path(path)
-        if not any(directory.is_relative_to(original) for original in self._copies):
+        if not any(directory.is_relative_to(original) and _is_copied(directory, original) for original in self._copies):
             raise ImportError(f"{path} is not pinned")
         return _Finder(path, self)
+
+
+def _is_copied(directory: pathlib.Path, original: str) -> bool:
+    """Tell whether the BEAM copies such a directory: a virtual environment may lie among the agents."""
+    return not any(part.startswith(".") or part in NOT_COPIED for part in directory.relative_to(original).parts)
 
 
 class _Loader(importlib.machinery.SourceFileLoader):

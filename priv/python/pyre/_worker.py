@@ -21,6 +21,7 @@ from pyre._etf import WireError
 from pyre._excuses import Excuses
 from pyre._loop import Link, new_loop
 from pyre._memory import Memory
+from pyre._pools import Place
 from pyre._threads import MAX_THREADS
 from pyre._watchdog import Watchdog
 from pyre.errors import PyreError
@@ -105,7 +106,7 @@ class Worker:
         sys.setswitchinterval(SWITCH_SECONDS)
         if max_bytes := config.get("max_worker_rss_bytes"):
             self._memory.limit(max_bytes)
-        return discover(config.get("agents", []), config.get("pinned", []))
+        return discover(config.get("agents", []), config.get("pinned", []), _place(config))
 
     def _make_dispatcher(self, found: Found, config: Mapping[str, Any]) -> Dispatcher:
         dispatcher = Dispatcher(self._loop, self._link.emit, self._words, found, config)
@@ -151,6 +152,12 @@ class Worker:
     def _stop(self, grace_ms: int) -> None:
         self._grace_seconds = grace_ms / 1000
         self.end(_wire.EXIT_CLOSED, "")
+
+
+def _place(config: Mapping[str, Any]) -> Place | None:
+    if "pool" not in config:
+        return None
+    return Place(config["pool"], tuple(config["pools"]), tuple(config["own"]))
 
 
 def _ready(info: dict[str, Any]) -> tuple[Any, ...]:

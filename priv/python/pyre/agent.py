@@ -71,6 +71,7 @@ class Agent(Activation):
     rate_limit: ClassVar[str | tuple[int, float] | None] = None
     concurrency: ClassVar[int | None] = None
     idle_timeout: ClassVar[float | None] = None
+    pool: ClassVar[str | None] = None
 
     id: Address
     state: Any
