@@ -170,8 +170,11 @@ defmodule Pyre.Integration.CallsTest do
 
     test "leaves nothing in the caller's mailbox", %{pyre: pyre, id: id, folder: folder} do
       for name <- ["a", "b", "c"] do
-        assert {:error, %Error{kind: :timeout}} =
+        assert {:error, %Error{kind: kind}} =
                  Pyre.call(pyre, id, :go, %{folder: folder, name: name}, timeout: 30)
+
+        # Where 30 ms were not enough to begin.
+        assert kind in [:timeout, :deadline]
       end
 
       assert {:error, %Error{kind: :timeout}} =
