@@ -16,7 +16,8 @@ defmodule Pyre.Agent.Sleep do
   @spec mark(Pyre.Agent.t()) :: boolean()
   def mark(%{phase: :idle, instance: instance} = state) do
     with true <- Instance.idle_timeout(instance) != nil,
-         ms when is_integer(ms) <- timeout(instance, state),
+         {:ok, %{opts: opts}} <- Address.fetch(instance, state.id),
+         ms when is_integer(ms) <- timeout(instance, state, opts[:idle_timeout]),
          do: Address.put_sleep_at(instance, state.id, Instance.now_ms() + ms),
          else: (_never -> false)
   end
@@ -24,10 +25,8 @@ defmodule Pyre.Agent.Sleep do
   def mark(_paused), do: false
 
   # A group's supervisor restarts processes that it has, in their order: those in a group have one.
-  defp timeout(instance, %{id: id, class: class}) do
-    {:ok, %{opts: opts}} = Address.fetch(instance, id)
-
-    case opts[:idle_timeout] || Classes.idle_timeout(instance, class) || instance.config.idle_timeout do
+  defp timeout(instance, %{id: id, class: class}, own) do
+    case own || Classes.idle_timeout(instance, class) || instance.config.idle_timeout do
       :infinity -> :infinity
       ms -> if Table.parent(instance, {:agent, id}) == nil, do: ms, else: :infinity
     end
