@@ -91,6 +91,21 @@ defmodule Bench.Machine do
   # The name in front of these fields stands in parentheses and may itself hold some.
   defp stat_fields(path), do: path |> File.read!() |> String.split(") ") |> List.last() |> String.split()
 
+  @doc "Runs a function, and tells how many cores other programs than these were busy with meanwhile."
+  def with_others(os_pids, function) do
+    before = clocks(os_pids)
+    result = function.()
+
+    [wall, busy, own] =
+      clocks(os_pids) |> Enum.zip(before) |> Enum.map(fn {later, earlier} -> later - earlier end)
+
+    {result, max((busy - own) / wall, 0.0)}
+  end
+
+  defp clocks(os_pids) do
+    [System.monotonic_time(:microsecond), busy_us(), os_pids |> Enum.map(&cpu_us/1) |> Enum.sum()]
+  end
+
   @doc "The proportional set size of a process and all its descendants, in bytes: `{total, [{name, bytes}]}`."
   def pss(os_pid) do
     parts = for pid <- tree(os_pid), bytes = own_pss(pid), do: {first_line("/proc/#{pid}/comm"), bytes}

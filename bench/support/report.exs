@@ -7,9 +7,14 @@ defmodule Bench.Report do
 
   @results Path.expand("../results", __DIR__)
 
+  @doc "Where this day's results of this machine are; below `PYRE_BENCH_RESULTS` where that is set, for trials."
+  def directory do
+    Path.join(System.get_env("PYRE_BENCH_RESULTS") || @results, "#{Date.utc_today()}-#{Machine.slug()}")
+  end
+
   @doc "Writes the figures of one benchmark. `text` is its section in Markdown, without a heading."
   def write(name, title, figures, text) do
-    directory = Path.join(@results, "#{Date.utc_today()}-#{Machine.slug()}")
+    directory = directory()
     File.mkdir_p!(directory)
     facts = Machine.facts()
     File.write!(Path.join(directory, "#{name}.json"), Json.encode(%{machine: facts, figures: figures}))
@@ -65,6 +70,9 @@ defmodule Bench.Report do
     |> String.replace(~r/(\d{3})(?=\d)/, "\\1,")
     |> String.reverse()
   end
+
+  @doc "A line that says what was wanted of a figure and what came."
+  def wanted(text, value, met?), do: "* wanted: #{text}: #{cell(value)}, #{verdict(met?)}"
 
   @doc "Did a figure come out as wanted?"
   def verdict(true), do: "met"
