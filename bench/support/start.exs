@@ -6,6 +6,7 @@ defmodule Bench.Start do
   alias Bench.Programs
 
   @script Path.expand("first_reply.exs", __DIR__)
+  @script_of_release Path.expand("release_reply.exs", __DIR__)
   @limit_ms 20_000
   @imports "import pyre._worker, msgpack, structlog, uvloop"
 
@@ -24,14 +25,13 @@ defmodule Bench.Start do
   def first_reply_of_release(directory) do
     {:ok, python} = Pyre.Python.find(nil)
 
-    # The release's own code only: it boots, then evaluates this.
-    eval = "-eval \"'Elixir.Code':eval_file(<<\\\"#{@script}\\\">>),halt().\""
-
     env = [
-      {"ERL_AFLAGS", ""},
-      {"ELIXIR_ERL_OPTIONS", "-noshell -kernel logger_level warning " <> eval},
+      {"PYRE_AGENTS", Path.expand("../agents", __DIR__)},
       {"PYRE_PYTHON", python},
-      {"RELEASE_DISTRIBUTION", "none"}
+      {"PYRE_CONTROL", ""},
+      {"PYRE_LOG_LEVEL", "error"},
+      {"RELEASE_DISTRIBUTION", "none"},
+      {"ELIXIR_ERL_OPTIONS", "-eval 'Elixir.Code':eval_file(<<\"#{@script_of_release}\">>)."}
     ]
 
     Programs.time(Path.join(directory, "bin/pyre"), ["start"], :line, @limit_ms, env)
