@@ -4,10 +4,8 @@
 Code.require_file("support/bench.exs", __DIR__)
 
 defmodule RecoveryBench do
-  alias Bench.{Report, Stats}
+  alias Bench.{Crashes, Report, Stats}
 
-  @strategies [:none, :one_for_one, :one_for_all, :rest_for_one, :nested]
-  @group_size 4
   @crowd 10_000
   @busy 200
   @callers 64
@@ -24,61 +22,18 @@ defmodule RecoveryBench do
 
   def run(crashes) do
     Logger.configure(level: :none)
-    crashed = for strategy <- @strategies, do: {strategy, crash(strategy, crashes)}
+    crashed = for strategy <- Crashes.strategies(), do: {strategy, Crashes.run(strategy, crashes)}
     killed = kill_worker()
     blocked = for kind <- ["sleep_on_loop", "spin_on_loop"], do: {kind, block(kind)}
     lost = for act <- @acts, do: {act, soak(act, crashes)}
     report(crashes, {crashed, killed, blocked, lost})
   end
 
-  ## A handler fails
-
-  # Each agent fails once, so that no back-off is measured; in groups the siblings are restarted with it.
-  defp crash(strategy, crashes) do
-    name = start(workers: 1)
-    ids = agents(name, strategy, crashes)
-    for id <- ids, do: {:ok, 1} = Pyre.call(name, id, :add)
-    times = for id <- ids, do: crash_one(name, id)
-    # Nobody lost what was committed: 1 before, and 1 after its own crash.
-    recovered = Enum.count(ids, &(Pyre.call(name, &1, :add) == {:ok, 3}))
-    Supervisor.stop(name)
-    %{ms: times, recovered: recovered}
-  end
-
-  defp crash_one(name, id) do
-    {:error, %Pyre.PythonError{}} = Pyre.call(name, id, :fail)
-    {us, {:ok, 2}} = :timer.tc(fn -> Pyre.call(name, id, :add, %{}, timeout: @timeout_ms) end)
-    us / 1_000
-  end
-
-  defp agents(name, :none, count) do
-    for n <- 1..count, do: elem({:ok, _id} = Pyre.start_agent(name, "Crasher", id: "a#{n}"), 1)
-  end
-
-  defp agents(name, :nested, count) do
-    {:ok, "top"} = group(name, "top", strategy: :rest_for_one)
-    groups(name, count, strategy: :one_for_one, group: "top")
-  end
-
-  defp agents(name, strategy, count), do: groups(name, count, strategy: strategy)
-
-  defp groups(name, count, opts) do
-    for n <- 1..div(count, @group_size) do
-      ids = for m <- 1..@group_size, do: "a#{n}-#{m}"
-      {:ok, _group} = group(name, "g#{n}", opts ++ [agents: for(id <- ids, do: {"Crasher", id: id})])
-      ids
-    end
-    |> List.flatten()
-  end
-
-  defp group(name, group, opts),
-    do: Pyre.start_group(name, group, [max_restarts: 1_000_000, max_seconds: 1] ++ opts)
-
   ## A worker is killed
 
   defp kill_worker do
     for _round <- 1..@kill_rounds do
-      name = start(workers: 1)
+      name = Bench.start_troubled(workers: 1)
       ids = List.to_tuple(for n <- 1..@crowd, do: "a#{n}")
       for id <- Tuple.to_list(ids), do: {:ok, ^id} = Pyre.start_agent(name, "Crasher", id: id)
       {_ms, :ok} = call_all(name, ids, 1)
@@ -102,7 +57,7 @@ defmodule RecoveryBench do
     {:ok, "parent"} = Pyre.start_agent(name, "Holder", id: "parent")
     {:ok, _pid} = Pyre.call(name, "parent", :leave_child)
     until(fn -> running(name) >= @busy end)
-    until(fn -> Enum.any?(Pyre.workers(name), &match?(%{role: :spare, status: :ready}, &1)) end)
+    Bench.await_spare(name)
   end
 
   defp running(name), do: name |> Pyre.Instance.fetch!() |> Pyre.Mailbox.running_count()
@@ -140,11 +95,11 @@ defmodule RecoveryBench do
 
   defp block(handler) do
     for _round <- 1..@block_rounds do
-      name = start(workers: 1, stall_timeout: @stall_ms)
+      name = Bench.start_troubled(workers: 1, stall_timeout: @stall_ms)
       {:ok, "n"} = Pyre.start_agent(name, "Crasher", id: "n")
       {:ok, "bad"} = Pyre.start_agent(name, "Holder", id: "bad")
       {:ok, 1} = Pyre.call(name, "n", :add)
-      until(fn -> Enum.any?(Pyre.workers(name), &match?(%{role: :spare, status: :ready}, &1)) end)
+      Bench.await_spare(name)
       :ok = Pyre.cast(name, "bad", handler)
       until(fn -> running(name) == 1 end)
       {us, :ok} = :timer.tc(fn -> first_reply(name) end)
@@ -176,15 +131,6 @@ defmodule RecoveryBench do
 
   ## Helpers
 
-  defp start(opts) do
-    name = :"#{__MODULE__}#{System.unique_integer([:positive])}"
-    opts = [name: name, agents: Bench.troubled(), max_mailbox: 100_000, max_restarts: 1_000_000] ++ opts
-    {:ok, supervisor} = Pyre.start_link(opts)
-    Process.unlink(supervisor)
-    :ok = Pyre.await_ready(name, 60_000)
-    name
-  end
-
   defp until(done?) do
     unless done?.() do
       Process.sleep(@poll_ms)
@@ -211,7 +157,7 @@ defmodule RecoveryBench do
   defp text({crashed, killed, blocked, lost}, ratios) do
     """
     A handler raises; then the same agent is called, and answers with its committed state. One worker; each agent fails once, in
-    groups of #{@group_size} (*nested*: such groups, `one_for_one`, in one of `rest_for_one`).
+    groups of #{Crashes.group_size()} (*nested*: such groups, `one_for_one`, in one of `rest_for_one`).
 
     #{Report.table(["strategy", "crashes", "recovered", "next reply p50, ms", "p99", "most"], for {strategy, told} <- crashed do
       [strategy, length(told.ms), told.recovered, Stats.median(told.ms), Stats.percentile(told.ms, 99), Enum.max(told.ms)]

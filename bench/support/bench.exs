@@ -1,5 +1,5 @@
 # What the benchmarks share. Scripts are not compiled with the library, so each loads this file first.
-for file <- ~w(stats json machine programs report load settled venv start),
+for file <- ~w(stats json machine programs report load settled venv start guard),
     do: Code.require_file("#{file}.exs", __DIR__)
 
 defmodule Bench do
@@ -49,6 +49,16 @@ defmodule Bench do
     {name, List.to_tuple(ids)}
   end
 
+  @doc "An instance of the agents that fail and block, with bounds that no benchmark meets."
+  def start_troubled(opts) do
+    name = :"#{__MODULE__}.Troubled#{System.unique_integer([:positive])}"
+    opts = [name: name, agents: @troubled, max_mailbox: 100_000, max_restarts: 1_000_000] ++ opts
+    {:ok, supervisor} = Pyre.start_link(opts)
+    Process.unlink(supervisor)
+    :ok = Pyre.await_ready(name, 60_000)
+    name
+  end
+
   @doc "Waits until the warm interpreter is ready, without which a loss takes as long as a start."
   def await_spare(name) do
     unless Enum.any?(Pyre.workers(name), &match?(%{role: :spare, status: :ready}, &1)) do
@@ -63,3 +73,6 @@ defmodule Bench do
     os_pid
   end
 end
+
+# These use the module above.
+for file <- ~w(trouble crashes), do: Code.require_file("#{file}.exs", __DIR__)
