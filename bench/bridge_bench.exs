@@ -4,7 +4,7 @@
 Code.require_file("support/bench.exs", __DIR__)
 
 defmodule BridgeBench do
-  alias Bench.{Load, Machine, Programs, Report, Stats}
+  alias Bench.{Load, Machine, Report, Stats}
 
   @agents 100
   @callers [1, 64, 256, 1_024]
@@ -14,6 +14,8 @@ defmodule BridgeBench do
   @call_timeout_ms 60_000
   # Which cores the BEAM and the interpreter may use, while one caller's latency is measured.
   @placements [{"both on core 0", "0", "0"}, {"BEAM on core 0, interpreter on core 1", "0", "1"}]
+
+  @percents [1, 5, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9]
 
   @wanted_ratio 0.6
   @wanted_added_us 60
@@ -90,8 +92,11 @@ defmodule BridgeBench do
 
   defp latencies({name, ids}) do
     all = Load.latencies(@calls_alone, fn -> {:ok, _total} = Pyre.call(name, elem(ids, 0), :add, %{n: 1}) end)
-    %{p50: Stats.percentile(all, 50), p99: Stats.percentile(all, 99)}
+    %{p50: Stats.percentile(all, 50), p99: Stats.percentile(all, 99), all: distribution(all)}
   end
+
+  # For the plot.
+  defp distribution(all), do: for(percent <- @percents, do: Stats.percentile(all, percent))
 
   ## Afterwards
 
@@ -142,9 +147,16 @@ defmodule BridgeBench do
       floor_p50_us: summary(column.(1, :p50)),
       floor_p99_us: summary(column.(1, :p99)),
       added_p50_us: summary(for {%{p50: ours}, %{p50: floor}} <- pairs, do: ours - floor),
+      percents: @percents,
+      ours_distribution_us: middle(column.(0, :all)),
+      floor_distribution_us: middle(column.(1, :all)),
       p99_ratio: summary(for {%{p99: ours}, %{p99: floor}} <- pairs, do: ours / floor)
     }
   end
+
+  # The median round at each percentile.
+  defp middle([]), do: []
+  defp middle(rounds), do: rounds |> Enum.zip() |> Enum.map(&(&1 |> Tuple.to_list() |> Stats.median()))
 
   defp summary([]), do: nil
   defp summary(values), do: Stats.summary(values)

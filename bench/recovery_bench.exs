@@ -4,7 +4,7 @@
 Code.require_file("support/bench.exs", __DIR__)
 
 defmodule RecoveryBench do
-  alias Bench.{Crashes, Report, Stats}
+  alias Bench.{Crashes, Report, Stats, Timeline}
 
   @crowd 10_000
   @busy 200
@@ -16,6 +16,9 @@ defmodule RecoveryBench do
   @wanted_extra_ms 300
   @timeout_ms 60_000
   @poll_ms 1
+  @timeline_agents 100
+  @timeline_ms 4_000
+  @event_ms 1_000
   @acts [:kill_interpreter, :kill_worker, :kill_agent, :kill_partition]
   @soak_limit_seconds 300
   @soak_pause_ms 25
@@ -26,7 +29,8 @@ defmodule RecoveryBench do
     killed = kill_worker()
     blocked = for kind <- ["sleep_on_loop", "spin_on_loop"], do: {kind, block(kind)}
     lost = for act <- @acts, do: {act, soak(act, crashes)}
-    report(crashes, {crashed, killed, blocked, lost})
+    timelines = for event <- [:kill, :sleep_on_loop], into: %{}, do: {event, timeline(event)}
+    report(crashes, {crashed, killed, blocked, lost}, timelines)
   end
 
   ## A worker is killed
@@ -115,6 +119,25 @@ defmodule RecoveryBench do
     end
   end
 
+  ## From moment to moment
+
+  defp timeline(event) do
+    name = Bench.start_troubled(workers: 1, stall_timeout: @stall_ms)
+
+    ids =
+      for n <- 1..@timeline_agents, do: elem({:ok, _id} = Pyre.start_agent(name, "Crasher", id: "a#{n}"), 1)
+
+    {:ok, "bad"} = Pyre.start_agent(name, "Holder", id: "bad")
+    {:ok, nil} = Pyre.call(name, "bad", :wait, %{seconds: 0})
+    Bench.await_spare(name)
+    told = Timeline.run(name, List.to_tuple(ids), @timeline_ms, @event_ms, fn -> happen(event, name) end)
+    Supervisor.stop(name)
+    told
+  end
+
+  defp happen(:kill, name), do: {_text, 0} = System.cmd("kill", ["-KILL", "#{Bench.interpreter(name)}"])
+  defp happen(handler, name), do: :ok = Pyre.cast(name, "bad", handler)
+
   ## Kills under load, against a ledger
 
   defp soak(act, kills) do
@@ -138,13 +161,14 @@ defmodule RecoveryBench do
     end
   end
 
-  defp report(crashes, {crashed, killed, blocked, lost}) do
+  defp report(crashes, {crashed, killed, blocked, lost}, timelines) do
     limits = for pair <- killed, do: @wanted_kill_factor * pair.undisturbed_ms + @wanted_extra_ms
     ratios = for {pair, limit} <- Enum.zip(killed, limits), do: pair.killed_ms / limit
 
     figures = %{
       crashes: crashes,
       crashed: Map.new(crashed, fn {strategy, told} -> {strategy, %{told | ms: Stats.summary(told.ms)}} end),
+      timelines: timelines,
       killed: killed,
       killed_to_limit: Stats.summary(ratios),
       lost: Map.new(lost),

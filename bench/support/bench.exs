@@ -1,5 +1,5 @@
 # What the benchmarks share. Scripts are not compiled with the library, so each loads this file first.
-for file <- ~w(stats json machine programs report load settled venv start guard),
+for file <- ~w(stats json machine programs report load settled venv start guard timeline),
     do: Code.require_file("#{file}.exs", __DIR__)
 
 defmodule Bench do

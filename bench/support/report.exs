@@ -18,13 +18,16 @@ defmodule Bench.Report do
     File.mkdir_p!(directory)
     facts = Machine.facts()
     File.write!(Path.join(directory, "#{name}.json"), Json.encode(%{machine: facts, figures: figures}))
-    readme = Path.join(directory, "README.md")
+    append(title, "#{String.trim(text)}\n\nCommit #{facts.commit}; load average at the end #{facts.load}.")
+  end
 
-    section =
-      "## #{title}\n\n#{String.trim(text)}\n\nCommit #{facts.commit}; load average at the end #{facts.load}.\n"
-
-    File.write!(readme, readme |> read(facts) |> put_section(title, section))
-    IO.puts("\n#{section}\nWritten to #{Path.relative_to_cwd(directory)}")
+  @doc "Puts a section into the day's README, in the place of an earlier one of that title."
+  def append(title, text) do
+    File.mkdir_p!(directory())
+    readme = Path.join(directory(), "README.md")
+    section = "## #{title}\n\n#{String.trim(text)}\n"
+    File.write!(readme, readme |> read(Machine.facts()) |> put_section(title, section))
+    IO.puts("\n#{section}\nWritten to #{Path.relative_to_cwd(directory())}")
   end
 
   defp read(readme, facts) do
