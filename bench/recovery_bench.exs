@@ -28,7 +28,7 @@ defmodule RecoveryBench do
     crashed = for strategy <- Crashes.strategies(), do: {strategy, Crashes.run(strategy, crashes)}
     killed = kill_worker()
     blocked = for kind <- ["sleep_on_loop", "spin_on_loop"], do: {kind, block(kind)}
-    lost = for act <- @acts, do: {act, soak(act, crashes)}
+    lost = for act <- @acts, do: {act, soak(act, div(crashes * 3, 10))}
     timelines = for event <- [:kill, :sleep_on_loop], into: %{}, do: {event, timeline(event)}
     report(crashes, {crashed, killed, blocked, lost}, timelines)
   end
