@@ -29,7 +29,10 @@ def callers(axes: Axes, figures: dict[str, Any]) -> None:
         axes.plot([at for at, _ in found], [told["median"] for _, told in found], "o-", label=label, color=colour)
         low, high = [told["min"] for _, told in found], [told["max"] for _, told in found]
         axes.fill_between([at for at, _ in found], low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.set_xscale("log", base=2)
+    at = [row["callers"] for row in rows]
+    axes.set_xscale("log")
+    axes.set_xticks(at, [str(count) for count in at])
+    axes.set_xticks([], minor=True)
     axes.set(title="Throughput by callers, one worker", xlabel="callers", ylabel="calls/s", ylim=0)
 
 
@@ -55,14 +58,14 @@ def memory(axes: Axes, figures: list[dict[str, Any]]) -> None:
     axes.plot(agents, [row["total_mb"] for row in figures], "o-", color=OURS, label="everything (PSS)")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.set_xticks(agents, [f"{count:,}" for count in agents])
+    axes.set_xticks([], minor=True)
+    axes.set_yticks([100, 300, 1_000, 3_000], ["100", "300", "1,000", "3,000"])
+    axes.set_yticks([], minor=True)
     for row in figures:
-        axes.annotate(
-            f"{row['idle_bytes'] / 1000:.2f} KB each",
-            (row["agents"], row["total_mb"]),
-            textcoords="offset points",
-            xytext=(4, -12),
-        )
-    axes.set(title="Memory by agents", xlabel="agents", ylabel="MB")
+        at = (row["agents"], row["total_mb"])
+        axes.annotate(f"{row['idle_bytes'] / 1000:.2f} KB each", at, (0, 9), textcoords="offset points", ha="center")
+    axes.set(title="Memory by agents", xlabel="agents", ylabel="MB", xlim=(500, 2.2e6), ylim=(80, 5_000))
 
 
 def recovery(axes: Axes, figures: dict[str, Any]) -> None:
@@ -82,8 +85,7 @@ def peers(axes: Axes, figures: list[dict[str, Any]]) -> None:
     for row in rows:
         ours = row["name"] == "Pyre"
         axes.plot(row["p50_us"], row["calls_256"], "o", color=OURS if ours else FLOOR)
-        place = {"textcoords": "offset points", "xytext": (5, 4)}
-        axes.annotate(row["name"], (row["p50_us"], row["calls_256"]), **place)
+        axes.annotate(row["name"], (row["p50_us"], row["calls_256"]), (5, 4), textcoords="offset points")
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set(title="Peers: up and left is faster", xlabel="one caller, p50, µs", ylabel="calls/s of 256 callers")
