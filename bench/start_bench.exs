@@ -81,5 +81,5 @@ defmodule StartBench do
   defp row(text, summary), do: [text, summary.median, summary.min, summary.max]
 end
 
-rounds = System.argv() |> List.first("9") |> String.to_integer()
+rounds = System.argv() |> List.first("7") |> String.to_integer()
 StartBench.run(rounds)

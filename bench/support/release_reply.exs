@@ -3,4 +3,4 @@
 {:ok, "first"} = Pyre.start_agent(Pyre, "Counter", id: "first", timeout: 15_000)
 {:ok, 1} = Pyre.call(Pyre, "first", :add, %{n: 1}, timeout: 15_000)
 IO.puts("reply")
-System.stop()
+System.halt(0)
