@@ -42,6 +42,7 @@ defmodule CastsBench do
 
   # From the first cast until the last is accepted, and until the last is committed.
   defp round(name, ids, senders) do
+    Machine.await_quiet()
     committed = commits(name)
     began = System.monotonic_time(:microsecond)
 

@@ -4,7 +4,7 @@
 Code.require_file("support/bench.exs", __DIR__)
 
 defmodule PayloadsBench do
-  alias Bench.{Load, Report, Stats}
+  alias Bench.{Load, Machine, Report, Stats}
 
   @sizes [64, 512, 4_096, 65_536, 262_144, 1_000_000, 4_194_304, 16_776_192]
   # Arguments and reply may have so many bytes each, heads included.
@@ -22,10 +22,14 @@ defmodule PayloadsBench do
     subjects = %{ours: ours, floor: floor}
 
     try do
-      rows = for size <- @sizes, do: row(size, rounds, subjects)
+      pids = [System.pid() | for({name, _ids} <- Map.values(subjects), do: Bench.interpreter(name))]
+
+      {rows, others} =
+        Machine.with_others(pids, fn -> for size <- @sizes, do: row(size, rounds, subjects) end)
+
       {name, _ids} = ours
       {:error, %Pyre.Error{kind: :too_large}} = call(name, String.duplicate("x", @limit))
-      report(rows, if(floor, do: nil, else: told))
+      report(rows, others, if(floor, do: nil, else: told))
     after
       for {name, _ids} <- Map.values(subjects), do: Supervisor.stop(name)
       if floor, do: File.rm(told)
@@ -61,17 +65,17 @@ defmodule PayloadsBench do
   defp summary([]), do: nil
   defp summary(values), do: Stats.summary(values)
 
-  defp report(rows, note) do
+  defp report(rows, others, note) do
     text = """
     #{note || "The floor is `bench/floor/echo.c` behind the same Elixir path, over pipes of the same size."} One worker, one caller, a handler that gives
     back the text that it got; medians of #{length(hd(rows).p50_us.values)} rounds, ours and the floor in turns. MB/s are of argument and reply together. Arguments and
-    reply may have 16 MiB each; one byte more was answered `too_large`.
+    reply may have 16 MiB each; one byte more was answered `too_large`. Other programs kept #{Float.round(others, 2)} cores busy.
 
     #{Report.table(["bytes", "p50, µs", "p99", "MB/s", "floor p50, µs", "of the floor's speed"], Enum.map(rows, &cells/1))}
     #{wanted(Enum.find(rows, &(&1.bytes == @at_1_mb)))}
     """
 
-    Report.write("payloads", "Payloads", rows, text)
+    Report.write("payloads", "Payloads", %{rows: rows, cores_used_by_others: others}, text)
   end
 
   defp cells(row) do

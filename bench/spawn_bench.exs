@@ -39,6 +39,7 @@ defmodule SpawnBench do
     {:ok, _pid} = Pyre.start_link(name: @instance, agents: Bench.agents(), workers: 1)
     :ok = Pyre.await_ready(@instance, 30_000)
     Bench.await_spare(@instance)
+    Machine.await_quiet()
     us = start(how, class, count)
     %{agents: %{running: ^count}} = Pyre.info(@instance)
     Supervisor.stop(@instance)

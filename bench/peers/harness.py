@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from callers import Tasks, Threads
-from processes import all_pss, end
+from processes import all_pss, await_quiet, end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,6 +112,7 @@ class Harness:
 
     def alone(self, body: Callable[[], Any], count: int) -> list[float]:
         """Give the latencies of one caller."""
+        await_quiet()
         latencies: list[float] = []
         until = time.perf_counter() + LIMIT_SECONDS
         self.callers.one_by_one(
@@ -121,6 +122,7 @@ class Harness:
 
     def load(self, callers: int, seconds: float) -> float:
         """Give the calls per second of so many callers."""
+        await_quiet()
         counts = [0] * callers
         agents, call = self.agents, self.peer.call
         began = time.perf_counter()
@@ -138,6 +140,7 @@ class Harness:
 
     def casts(self) -> None:
         """Measure casts of one sender, from the first until all are processed."""
+        await_quiet()
         sent = 0
         began = time.perf_counter()
         until = began + LIMIT_SECONDS

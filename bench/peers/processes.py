@@ -7,8 +7,31 @@ import os
 import pathlib
 import signal
 import sys
+import time
 
 MARK = "PYRE_BENCH_PEER"
+
+# As in bench/support/machine.exs.
+QUIET_CORES = 0.25
+LOOK_SECONDS = 0.25
+TICKS_PER_SECOND = 100
+
+
+def await_quiet() -> None:
+    """Wait until nothing else is busy, for as long as the environment says."""
+    until = time.monotonic() + int(os.environ.get("PYRE_BENCH_PATIENCE", "5"))
+    while True:
+        before = _busy_seconds()
+        time.sleep(LOOK_SECONDS)
+        if (_busy_seconds() - before) / LOOK_SECONDS <= QUIET_CORES or time.monotonic() > until:
+            return
+
+
+def _busy_seconds() -> float:
+    user, nice, system, _idle, _wait, irq, softirq, steal = (
+        int(ticks) for ticks in pathlib.Path("/proc/stat").read_text().split()[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) / TICKS_PER_SECOND
 
 
 def marked() -> list[int]:

@@ -1,7 +1,9 @@
 defmodule Bench.Load do
   @moduledoc false
 
-  # Callers that do the same again and again: many of them for a while, or one that is timed.
+  # Callers that do the same again and again: many of them for a while, or one that is timed. Both begin when the machine is quiet.
+
+  alias Bench.Machine
 
   @await_ms 120_000
 
@@ -10,6 +12,7 @@ defmodule Bench.Load do
   gives a map of clocks in µs that are read at both ends.
   """
   def run(callers, window_ms, body, clocks \\ fn -> %{} end) do
+    Machine.await_quiet()
     stop = :atomics.new(1, [])
     counted = :counters.new(1, [:write_concurrency])
 
@@ -36,6 +39,7 @@ defmodule Bench.Load do
 
   @doc "The latencies of `count` times `body`, in µs, after a tenth of as many that warm up; at most for `limit_ms`."
   def latencies(count, body, limit_ms \\ 10_000) do
+    Machine.await_quiet()
     for _warm <- 1..max(div(count, 10), 1), do: body.()
     until = System.monotonic_time(:millisecond) + limit_ms
     timed(count, body, until, [])

@@ -4,6 +4,9 @@ defmodule Bench.Machine do
   # What the figures depend on: the machine's facts, which cores a process may use, what its processes hold and burn.
 
   @ticks_per_second 100
+  # While so little is done, nobody else works: an idle instance with its interpreters takes some of it.
+  @quiet_cores 0.25
+  @look_ms 250
 
   @doc "The facts that stand beside every figure."
   def facts do
@@ -90,6 +93,24 @@ defmodule Bench.Machine do
 
   # The name in front of these fields stands in parentheses and may itself hold some.
   defp stat_fields(path), do: path |> File.read!() |> String.split(") ") |> List.last() |> String.split()
+
+  @doc """
+  Waits until nothing else is busy, since what is measured beside another program is that program; at most `PYRE_BENCH_PATIENCE` seconds (5).
+  """
+  def await_quiet do
+    patience = "PYRE_BENCH_PATIENCE" |> System.get_env("5") |> String.to_integer()
+    await_quiet(System.monotonic_time(:millisecond) + patience * 1_000)
+  end
+
+  defp await_quiet(limit) do
+    before = busy_us()
+    Process.sleep(@look_ms)
+
+    if (busy_us() - before) / (@look_ms * 1_000) > @quiet_cores and
+         System.monotonic_time(:millisecond) < limit,
+       do: await_quiet(limit),
+       else: :ok
+  end
 
   @doc "Runs a function, and tells how many cores other programs than these were busy with meanwhile."
   def with_others(os_pids, function) do

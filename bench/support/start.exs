@@ -3,7 +3,7 @@ defmodule Bench.Start do
 
   # From the start of a virtual machine to the first reply of an agent, and what starting alone costs.
 
-  alias Bench.Programs
+  alias Bench.{Machine, Programs}
 
   @script Path.expand("first_reply.exs", __DIR__)
   @script_of_release Path.expand("release_reply.exs", __DIR__)
@@ -12,6 +12,8 @@ defmodule Bench.Start do
 
   @doc "`erl` starts Elixir's applications and ours, without Elixir's command line; the ms to the first reply."
   def first_reply do
+    Machine.await_quiet()
+
     paths =
       for path <- [elixir_path(:elixir), elixir_path(:logger) | Programs.code_paths()], do: ["-pa", path]
 
@@ -23,6 +25,7 @@ defmodule Bench.Start do
 
   @doc "The same with a release, from its start script on."
   def first_reply_of_release(directory) do
+    Machine.await_quiet()
     {:ok, python} = Pyre.Python.find(nil)
 
     env = [
@@ -52,6 +55,7 @@ defmodule Bench.Start do
 
   @doc "The start of `erl` alone, and then of one Python that imports what a worker imports."
   def floor do
+    Machine.await_quiet()
     {:ok, python} = Pyre.Python.find(nil)
     erl_ms = Programs.time(erl(), ["-noshell", "-eval", "halt()."], :exit, @limit_ms)
     env = [{"PYTHONPATH", Pyre.Python.package_directory()}, {"PYTHONSAFEPATH", "1"}]

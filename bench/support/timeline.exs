@@ -12,6 +12,7 @@ defmodule Bench.Timeline do
   answers: [integer]}`.
   """
   def run(name, ids, window_ms, at_ms, event) do
+    Bench.Machine.await_quiet()
     answers = :counters.new(div(window_ms, @bucket_ms), [])
     began = System.monotonic_time(:millisecond)
     callers = for n <- 1..@callers, do: Task.async(fn -> loop(name, ids, n, answers, began, window_ms) end)

@@ -43,6 +43,7 @@ defmodule Bench.Trouble do
 
     bad = worker(name, "bad")
     neighbours = List.to_tuple(for id <- ids, do: {id, if(worker(name, id) == bad, do: :same, else: :other)})
+    Bench.Machine.await_quiet()
     trouble = Task.async(fn -> trouble(scenario, name) end)
     until_ms = now() + @window_ms
     latencies = load(name, neighbours, until_ms)
