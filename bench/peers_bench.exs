@@ -13,6 +13,8 @@ defmodule PeersBench do
   @ours Path.join(@directory, "pyre.exs")
   @modes ~w(bench memory block kill)
   @limit_seconds 90
+  # How long each of a peer's runs may wait for a quiet machine.
+  @patience_seconds 10
   @cold_rounds 3
   @cold_limit_ms 60_000
   @mark "PYRE_BENCH_PEER"
@@ -40,7 +42,13 @@ defmodule PeersBench do
 
   defp ours do
     IO.puts("Pyre")
-    told = for mode <- @modes, do: {mode, Programs.sample(@ours, [mode], @limit_seconds)}
+
+    told =
+      for mode <- @modes,
+          do:
+            {mode,
+             Programs.sample(@ours, [mode], @limit_seconds, [{"PYRE_BENCH_PATIENCE", "#{@patience_seconds}"}])}
+
     cold = for _round <- 1..@cold_rounds, do: Start.first_reply()
     {"Pyre", "interpreters under supervision; the callers are processes of the BEAM", merge(told, cold)}
   end
@@ -112,6 +120,7 @@ defmodule PeersBench do
     do: [
       "PYTHONPATH=#{@directory}",
       "PYTHONDONTWRITEBYTECODE=1",
+      "PYRE_BENCH_PATIENCE=#{@patience_seconds}",
       python,
       Path.join(@directory, "harness.py"),
       adapter,

@@ -17,14 +17,22 @@ LOOK_SECONDS = 0.25
 TICKS_PER_SECOND = 100
 
 
+class Patience:
+    """How long may still be waited for a quiet machine, in seconds."""
+
+    left = float(os.environ.get("PYRE_BENCH_PATIENCE", "10"))
+
+
 def await_quiet() -> None:
-    """Wait until nothing else is busy, for as long as the environment says."""
-    until = time.monotonic() + int(os.environ.get("PYRE_BENCH_PATIENCE", "5"))
-    while True:
-        before = _busy_seconds()
-        time.sleep(LOOK_SECONDS)
-        if (_busy_seconds() - before) / LOOK_SECONDS <= QUIET_CORES or time.monotonic() > until:
-            return
+    """Wait until nothing else is busy, in all for as long as the environment says."""
+    while _busy() and Patience.left > 0:
+        Patience.left -= LOOK_SECONDS
+
+
+def _busy() -> bool:
+    before = _busy_seconds()
+    time.sleep(LOOK_SECONDS)
+    return (_busy_seconds() - before) / LOOK_SECONDS > QUIET_CORES
 
 
 def _busy_seconds() -> float:

@@ -95,22 +95,19 @@ defmodule Bench.Machine do
   defp stat_fields(path), do: path |> File.read!() |> String.split(") ") |> List.last() |> String.split()
 
   @doc """
-  Waits until nothing else is busy, since what is measured beside another program is that program; at most `PYRE_BENCH_PATIENCE` seconds (5).
+  Waits until nothing else is busy, since what is measured beside another program is that program; in all at most `PYRE_BENCH_PATIENCE` seconds (30).
   """
   def await_quiet do
-    patience = "PYRE_BENCH_PATIENCE" |> System.get_env("5") |> String.to_integer()
-    await_quiet(System.monotonic_time(:millisecond) + patience * 1_000)
-  end
-
-  defp await_quiet(limit) do
+    left_ms = :persistent_term.get(__MODULE__, nil) || 1_000 * patience_seconds()
     before = busy_us()
     Process.sleep(@look_ms)
-
-    if (busy_us() - before) / (@look_ms * 1_000) > @quiet_cores and
-         System.monotonic_time(:millisecond) < limit,
-       do: await_quiet(limit),
-       else: :ok
+    busy? = (busy_us() - before) / (@look_ms * 1_000) > @quiet_cores
+    # A look that finds quiet costs no patience.
+    :persistent_term.put(__MODULE__, if(busy?, do: max(left_ms - @look_ms, 0), else: left_ms))
+    if busy? and left_ms > 0, do: await_quiet(), else: :ok
   end
+
+  defp patience_seconds, do: "PYRE_BENCH_PATIENCE" |> System.get_env("30") |> String.to_integer()
 
   @doc "Runs a function, and tells how many cores other programs than these were busy with meanwhile."
   def with_others(os_pids, function) do
