@@ -53,7 +53,8 @@ defmodule Pyre.BenchTest do
     ebin = Path.join(Mix.Project.app_path(), "ebin")
 
     System.cmd("timeout", ["-k", "5", "60", "elixir", "-pa", ebin, "bench/quick_bench.exs" | arguments],
-      stderr_to_stdout: true
+      stderr_to_stdout: true,
+      env: [{"PYRE_BENCH_PATIENCE", "0"}]
     )
   end
 
