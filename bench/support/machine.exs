@@ -20,7 +20,8 @@ defmodule Bench.Machine do
       elixir: System.version(),
       python: python_versions(),
       commit: commit(),
-      load: first_line("/proc/loadavg")
+      load: first_line("/proc/loadavg"),
+      nice: "/proc/#{System.pid()}/stat" |> stat_fields() |> Enum.at(16) |> String.to_integer()
     }
   end
 

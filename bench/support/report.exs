@@ -18,8 +18,12 @@ defmodule Bench.Report do
     File.mkdir_p!(directory)
     facts = Machine.facts()
     File.write!(Path.join(directory, "#{name}.json"), Json.encode(%{machine: facts, figures: figures}))
-    append(title, "#{String.trim(text)}\n\nCommit #{facts.commit}; load average at the end #{facts.load}.")
+    append(title, "#{String.trim(text)}\n\nCommit #{facts.commit}; load average at the end #{facts.load}#{nice(facts)}.")
   end
+
+  # On a machine that others use, too.
+  defp nice(%{nice: 0}), do: ""
+  defp nice(%{nice: nice}), do: "; run at nice #{nice}"
 
   @doc "Puts a section into the day's README, in the place of an earlier one of that title."
   def append(title, text) do
