@@ -18,7 +18,7 @@ defmodule Pyre.MixProject do
       elixirc_paths: elixirc_paths(Mix.env()),
       consolidate_protocols: Mix.env() != :test,
       # `def cli` is its successor, from Elixir 1.15 on.
-      preferred_cli_env: [check: :test, lint: :test],
+      preferred_cli_env: [check: :test, lint: :test, "pyre.bench": :prod],
       # Called where the host has it.
       xref: [exclude: [:telemetry]],
       aliases: aliases(),

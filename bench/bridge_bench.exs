@@ -4,7 +4,7 @@
 Code.require_file("support/bench.exs", __DIR__)
 
 defmodule BridgeBench do
-  alias Bench.{Machine, Programs, Report, Stats}
+  alias Bench.{Load, Machine, Report, Stats}
 
   @agents 100
   @callers [1, 64, 256, 1_024]
@@ -15,35 +15,29 @@ defmodule BridgeBench do
   # Which cores the BEAM and the interpreter may use, while one caller's latency is measured.
   @placements [{"both on core 0", "0", "0"}, {"BEAM on core 0, interpreter on core 1", "0", "1"}]
 
-  @wanted_ratio 0.35
+  @percents [1, 5, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9]
+
+  @wanted_ratio 0.6
   @wanted_added_us 60
+  @wanted_p99_ratio 2
   # Of all cores: with more of them busy with other programs, the figures are those of another machine.
   @quiet_share 0.1
 
   def run(rounds) do
     Logger.configure(level: :error)
-    {floor, note} = floor()
     ours = Bench.start_counters(BridgeBench.Ours, @agents, [])
-    # The floor has no watchdog that beats: it would be taken for stuck.
-    floor_opts = [python: floor, stall_timeout: :infinity, spare: false]
-    subjects = %{ours: ours, floor: floor && Bench.start_counters(BridgeBench.Floor, @agents, floor_opts)}
+    {floor, told} = Bench.start_floor(BridgeBench.Floor, @agents)
+    subjects = %{ours: ours, floor: floor}
 
     try do
       for subject <- present(subjects), do: load(subject, 256, @warm_up_ms)
       load = for callers <- @callers, do: {callers, rounds(rounds, subjects, &load(&1, callers, @window_ms))}
       alone = for placement <- @placements, do: {placement, alone(rounds, subjects, placement)}
       for subject <- present(subjects), do: check(subject)
-      report(load, alone, note)
+      report(load, alone, if(floor, do: nil, else: told))
     after
       for {name, _ids} <- present(subjects), do: Supervisor.stop(name)
-      if floor, do: File.rm(floor)
-    end
-  end
-
-  defp floor do
-    case Programs.floor() do
-      {:ok, path} -> {path, nil}
-      {:error, text} -> IO.puts(text) && {nil, text}
+      if floor, do: File.rm(told)
     end
   end
 
@@ -57,47 +51,29 @@ defmodule BridgeBench do
 
   defp load({name, ids}, callers, window_ms) do
     interpreter = Bench.interpreter(name)
-    stop = :atomics.new(1, [])
-    calls = :counters.new(1, [:write_concurrency])
 
-    tasks =
-      for n <- 0..(callers - 1),
-          do: Task.async(fn -> call_on(name, elem(ids, rem(n, @agents)), stop, calls) end)
+    call = fn n ->
+      {:ok, _total} = Pyre.call(name, elem(ids, rem(n, @agents)), :add, %{n: 1}, timeout: @call_timeout_ms)
+    end
 
-    before = clocks(interpreter)
-    counted = :counters.get(calls, 1)
-    Process.sleep(window_ms)
-    count = :counters.get(calls, 1) - counted
-    spent = spent(before, clocks(interpreter))
-    :atomics.put(stop, 1, 1)
-    Task.await_many(tasks, @call_timeout_ms)
+    %{count: count, spent: spent, rate: rate} =
+      Load.run(callers, window_ms, call, fn -> clocks(interpreter) end)
 
     %{
-      rate: count / spent.wall * 1.0e6,
+      rate: rate,
       interpreter_us: spent.interpreter / count,
       beam_us: spent.beam / count,
       others: (spent.machine - spent.beam - spent.interpreter) / spent.wall
     }
   end
 
-  defp call_on(name, id, stop, calls) do
-    if :atomics.get(stop, 1) == 0 do
-      {:ok, _total} = Pyre.call(name, id, :add, %{n: 1}, timeout: @call_timeout_ms)
-      :counters.add(calls, 1, 1)
-      call_on(name, id, stop, calls)
-    end
-  end
-
   defp clocks(interpreter) do
     %{
-      wall: System.monotonic_time(:microsecond),
       beam: Machine.cpu_us(System.pid()),
       interpreter: Machine.cpu_us(interpreter),
       machine: Machine.busy_us()
     }
   end
-
-  defp spent(before, later), do: Map.new(later, fn {clock, value} -> {clock, value - before[clock]} end)
 
   ## One caller
 
@@ -115,16 +91,12 @@ defmodule BridgeBench do
   end
 
   defp latencies({name, ids}) do
-    for _call <- 1..300, do: call_timed(name, elem(ids, 0))
-    all = for _call <- 1..@calls_alone, do: call_timed(name, elem(ids, 0))
-    %{p50: Stats.percentile(all, 50), p99: Stats.percentile(all, 99)}
+    all = Load.latencies(@calls_alone, fn -> {:ok, _total} = Pyre.call(name, elem(ids, 0), :add, %{n: 1}) end)
+    %{p50: Stats.percentile(all, 50), p99: Stats.percentile(all, 99), all: distribution(all)}
   end
 
-  defp call_timed(name, id) do
-    started = System.monotonic_time(:nanosecond)
-    {:ok, _total} = Pyre.call(name, id, :add, %{n: 1})
-    (System.monotonic_time(:nanosecond) - started) / 1_000
-  end
+  # For the plot.
+  defp distribution(all), do: for(percent <- @percents, do: Stats.percentile(all, percent))
 
   ## Afterwards
 
@@ -174,9 +146,17 @@ defmodule BridgeBench do
       ours_p99_us: summary(column.(0, :p99)),
       floor_p50_us: summary(column.(1, :p50)),
       floor_p99_us: summary(column.(1, :p99)),
-      added_p50_us: summary(for {%{p50: ours}, %{p50: floor}} <- pairs, do: ours - floor)
+      added_p50_us: summary(for {%{p50: ours}, %{p50: floor}} <- pairs, do: ours - floor),
+      percents: @percents,
+      ours_distribution_us: middle(column.(0, :all)),
+      floor_distribution_us: middle(column.(1, :all)),
+      p99_ratio: summary(for {%{p99: ours}, %{p99: floor}} <- pairs, do: ours / floor)
     }
   end
+
+  # The median round at each percentile.
+  defp middle([]), do: []
+  defp middle(rounds), do: rounds |> Enum.zip() |> Enum.map(&(&1 |> Tuple.to_list() |> Stats.median()))
 
   defp summary([]), do: nil
   defp summary(values), do: Stats.summary(values)
@@ -234,11 +214,17 @@ defmodule BridgeBench do
           "#{Float.round(us, 1)}, #{Report.verdict(us <= @wanted_added_us)}"
       end
 
+    p99 =
+      for %{placement: placement, p99_ratio: %{median: ratio}} <- alone do
+        "* wanted: p99 of one caller at most #{@wanted_p99_ratio} × the floor's, #{placement}: " <>
+          "#{Float.round(ratio, 2)}, #{Report.verdict(ratio <= @wanted_p99_ratio)}"
+      end
+
     Enum.join(
       [
         "* wanted: at least #{@wanted_ratio} × the floor at 256 callers: " <>
           "#{Float.round(ratio, 2)}, #{Report.verdict(ratio >= @wanted_ratio)}"
-        | added
+        | added ++ p99
       ],
       "\n"
     )

@@ -56,5 +56,5 @@ defmodule MemoryBench do
   end
 end
 
-samples = System.argv() |> List.first("5") |> String.to_integer()
+samples = System.argv() |> List.first("3") |> String.to_integer()
 MemoryBench.run(samples)

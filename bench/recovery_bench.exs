@@ -4,10 +4,8 @@
 Code.require_file("support/bench.exs", __DIR__)
 
 defmodule RecoveryBench do
-  alias Bench.{Report, Stats}
+  alias Bench.{Crashes, Report, Stats, Timeline}
 
-  @strategies [:none, :one_for_one, :one_for_all, :rest_for_one, :nested]
-  @group_size 4
   @crowd 10_000
   @busy 200
   @callers 64
@@ -18,67 +16,28 @@ defmodule RecoveryBench do
   @wanted_extra_ms 300
   @timeout_ms 60_000
   @poll_ms 1
+  @timeline_agents 100
+  @timeline_ms 4_000
+  @event_ms 1_000
   @acts [:kill_interpreter, :kill_worker, :kill_agent, :kill_partition]
   @soak_limit_seconds 300
   @soak_pause_ms 25
 
   def run(crashes) do
     Logger.configure(level: :none)
-    crashed = for strategy <- @strategies, do: {strategy, crash(strategy, crashes)}
+    crashed = for strategy <- Crashes.strategies(), do: {strategy, Crashes.run(strategy, crashes)}
     killed = kill_worker()
     blocked = for kind <- ["sleep_on_loop", "spin_on_loop"], do: {kind, block(kind)}
-    lost = for act <- @acts, do: {act, soak(act, crashes)}
-    report(crashes, {crashed, killed, blocked, lost})
+    lost = for act <- @acts, do: {act, soak(act, div(crashes * 3, 10))}
+    timelines = for event <- [:kill, :sleep_on_loop], into: %{}, do: {event, timeline(event)}
+    report(crashes, {crashed, killed, blocked, lost}, timelines)
   end
-
-  ## A handler fails
-
-  # Each agent fails once, so that no back-off is measured; in groups the siblings are restarted with it.
-  defp crash(strategy, crashes) do
-    name = start(workers: 1)
-    ids = agents(name, strategy, crashes)
-    for id <- ids, do: {:ok, 1} = Pyre.call(name, id, :add)
-    times = for id <- ids, do: crash_one(name, id)
-    # Nobody lost what was committed: 1 before, and 1 after its own crash.
-    recovered = Enum.count(ids, &(Pyre.call(name, &1, :add) == {:ok, 3}))
-    Supervisor.stop(name)
-    %{ms: times, recovered: recovered}
-  end
-
-  defp crash_one(name, id) do
-    {:error, %Pyre.PythonError{}} = Pyre.call(name, id, :fail)
-    {us, {:ok, 2}} = :timer.tc(fn -> Pyre.call(name, id, :add, %{}, timeout: @timeout_ms) end)
-    us / 1_000
-  end
-
-  defp agents(name, :none, count) do
-    for n <- 1..count, do: elem({:ok, _id} = Pyre.start_agent(name, "Crasher", id: "a#{n}"), 1)
-  end
-
-  defp agents(name, :nested, count) do
-    {:ok, "top"} = group(name, "top", strategy: :rest_for_one)
-    groups(name, count, strategy: :one_for_one, group: "top")
-  end
-
-  defp agents(name, strategy, count), do: groups(name, count, strategy: strategy)
-
-  defp groups(name, count, opts) do
-    for n <- 1..div(count, @group_size) do
-      ids = for m <- 1..@group_size, do: "a#{n}-#{m}"
-      {:ok, _group} = group(name, "g#{n}", opts ++ [agents: for(id <- ids, do: {"Crasher", id: id})])
-      ids
-    end
-    |> List.flatten()
-  end
-
-  defp group(name, group, opts),
-    do: Pyre.start_group(name, group, [max_restarts: 1_000_000, max_seconds: 1] ++ opts)
 
   ## A worker is killed
 
   defp kill_worker do
     for _round <- 1..@kill_rounds do
-      name = start(workers: 1)
+      name = Bench.start_troubled(workers: 1)
       ids = List.to_tuple(for n <- 1..@crowd, do: "a#{n}")
       for id <- Tuple.to_list(ids), do: {:ok, ^id} = Pyre.start_agent(name, "Crasher", id: id)
       {_ms, :ok} = call_all(name, ids, 1)
@@ -102,7 +61,7 @@ defmodule RecoveryBench do
     {:ok, "parent"} = Pyre.start_agent(name, "Holder", id: "parent")
     {:ok, _pid} = Pyre.call(name, "parent", :leave_child)
     until(fn -> running(name) >= @busy end)
-    until(fn -> Enum.any?(Pyre.workers(name), &match?(%{role: :spare, status: :ready}, &1)) end)
+    Bench.await_spare(name)
   end
 
   defp running(name), do: name |> Pyre.Instance.fetch!() |> Pyre.Mailbox.running_count()
@@ -140,11 +99,11 @@ defmodule RecoveryBench do
 
   defp block(handler) do
     for _round <- 1..@block_rounds do
-      name = start(workers: 1, stall_timeout: @stall_ms)
+      name = Bench.start_troubled(workers: 1, stall_timeout: @stall_ms)
       {:ok, "n"} = Pyre.start_agent(name, "Crasher", id: "n")
       {:ok, "bad"} = Pyre.start_agent(name, "Holder", id: "bad")
       {:ok, 1} = Pyre.call(name, "n", :add)
-      until(fn -> Enum.any?(Pyre.workers(name), &match?(%{role: :spare, status: :ready}, &1)) end)
+      Bench.await_spare(name)
       :ok = Pyre.cast(name, "bad", handler)
       until(fn -> running(name) == 1 end)
       {us, :ok} = :timer.tc(fn -> first_reply(name) end)
@@ -159,6 +118,25 @@ defmodule RecoveryBench do
       {:error, %Pyre.Error{kind: :worker_down}} -> first_reply(name)
     end
   end
+
+  ## From moment to moment
+
+  defp timeline(event) do
+    name = Bench.start_troubled(workers: 1, stall_timeout: @stall_ms)
+
+    ids =
+      for n <- 1..@timeline_agents, do: elem({:ok, _id} = Pyre.start_agent(name, "Crasher", id: "a#{n}"), 1)
+
+    {:ok, "bad"} = Pyre.start_agent(name, "Holder", id: "bad")
+    {:ok, nil} = Pyre.call(name, "bad", :wait, %{seconds: 0})
+    Bench.await_spare(name)
+    told = Timeline.run(name, List.to_tuple(ids), @timeline_ms, @event_ms, fn -> happen(event, name) end)
+    Supervisor.stop(name)
+    told
+  end
+
+  defp happen(:kill, name), do: {_text, 0} = System.cmd("kill", ["-KILL", "#{Bench.interpreter(name)}"])
+  defp happen(handler, name), do: :ok = Pyre.cast(name, "bad", handler)
 
   ## Kills under load, against a ledger
 
@@ -176,15 +154,6 @@ defmodule RecoveryBench do
 
   ## Helpers
 
-  defp start(opts) do
-    name = :"#{__MODULE__}#{System.unique_integer([:positive])}"
-    opts = [name: name, agents: Bench.troubled(), max_mailbox: 100_000, max_restarts: 1_000_000] ++ opts
-    {:ok, supervisor} = Pyre.start_link(opts)
-    Process.unlink(supervisor)
-    :ok = Pyre.await_ready(name, 60_000)
-    name
-  end
-
   defp until(done?) do
     unless done?.() do
       Process.sleep(@poll_ms)
@@ -192,13 +161,14 @@ defmodule RecoveryBench do
     end
   end
 
-  defp report(crashes, {crashed, killed, blocked, lost}) do
+  defp report(crashes, {crashed, killed, blocked, lost}, timelines) do
     limits = for pair <- killed, do: @wanted_kill_factor * pair.undisturbed_ms + @wanted_extra_ms
     ratios = for {pair, limit} <- Enum.zip(killed, limits), do: pair.killed_ms / limit
 
     figures = %{
       crashes: crashes,
       crashed: Map.new(crashed, fn {strategy, told} -> {strategy, %{told | ms: Stats.summary(told.ms)}} end),
+      timelines: timelines,
       killed: killed,
       killed_to_limit: Stats.summary(ratios),
       lost: Map.new(lost),
@@ -211,7 +181,7 @@ defmodule RecoveryBench do
   defp text({crashed, killed, blocked, lost}, ratios) do
     """
     A handler raises; then the same agent is called, and answers with its committed state. One worker; each agent fails once, in
-    groups of #{@group_size} (*nested*: such groups, `one_for_one`, in one of `rest_for_one`).
+    groups of #{Crashes.group_size()} (*nested*: such groups, `one_for_one`, in one of `rest_for_one`).
 
     #{Report.table(["strategy", "crashes", "recovered", "next reply p50, ms", "p99", "most"], for {strategy, told} <- crashed do
       [strategy, length(told.ms), told.recovered, Stats.median(told.ms), Stats.percentile(told.ms, 99), Enum.max(told.ms)]

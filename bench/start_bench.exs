@@ -7,75 +7,79 @@
 Code.require_file("support/bench.exs", __DIR__)
 
 defmodule StartBench do
-  alias Bench.{Programs, Report, Stats}
-
-  @script Path.expand("support/first_reply.exs", __DIR__)
-  @limit_ms 20_000
-  @imports "import pyre._worker, msgpack, structlog, uvloop"
+  alias Bench.{Report, Start, Stats}
 
   @wanted_ratio 1.6
+  @wanted_release_ratio 1.4
 
   def run(rounds) do
+    release = Start.release()
     # Once before, so that all of it is in the system's cache.
-    for side <- [:ours, :floor], do: measure(side)
-    report(Bench.alternate(rounds, &measure/1))
+    measure(release)
+    report(for(_round <- 1..rounds, do: measure(release)), release)
   end
 
-  defp measure(:ours) do
-    # As a release starts: erl, then Elixir's applications and ours, without Elixir's command line.
-    paths =
-      for path <- [elixir_path(:elixir), elixir_path(:logger) | Programs.code_paths()], do: ["-pa", path]
-
-    run = "'Elixir.Code':eval_file(<<\"#{@script}\">>)"
-    start = "{ok, _} = application:ensure_all_started(pyre), #{run}, halt()."
-
-    %{
-      ms:
-        Programs.time(
-          erl(),
-          ["-noshell" | List.flatten(paths)] ++ ["-kernel", "logger_level", "warning", "-eval", start],
-          :line,
-          @limit_ms
-        )
-    }
+  defp measure(release) do
+    ours_ms = Start.first_reply()
+    released_ms = with {:ok, directory} <- release, do: Start.first_reply_of_release(directory)
+    Map.merge(Start.floor(), %{ours_ms: ours_ms, released_ms: if(is_float(released_ms), do: released_ms)})
   end
 
-  defp measure(:floor) do
-    {:ok, python} = Pyre.Python.find(nil)
-    erl_ms = Programs.time(erl(), ["-noshell", "-eval", "halt()."], :exit, @limit_ms)
-    env = [{"PYTHONPATH", Pyre.Python.package_directory()}, {"PYTHONSAFEPATH", "1"}]
-    python_ms = Programs.time(python, ["-s", "-u", "-c", @imports], :exit, @limit_ms, env)
-    %{ms: erl_ms + python_ms, erl_ms: erl_ms, python_ms: python_ms}
-  end
-
-  defp erl, do: System.find_executable("erl")
-  defp elixir_path(application), do: application |> :code.lib_dir(:ebin) |> to_string()
-
-  defp report(pairs) do
+  defp report(rounds, release) do
     figures = %{
-      ours_ms: Stats.summary(for {ours, _floor} <- pairs, do: ours.ms),
-      floor_ms: Stats.summary(for {_ours, floor} <- pairs, do: floor.ms),
-      erl_ms: Stats.summary(for {_ours, floor} <- pairs, do: floor.erl_ms),
-      python_ms: Stats.summary(for {_ours, floor} <- pairs, do: floor.python_ms),
-      ratio: Stats.summary(for {ours, floor} <- pairs, do: ours.ms / floor.ms)
+      ours_ms: Stats.summary(Enum.map(rounds, & &1.ours_ms)),
+      floor_ms: Stats.summary(Enum.map(rounds, & &1.ms)),
+      erl_ms: Stats.summary(Enum.map(rounds, & &1.erl_ms)),
+      python_ms: Stats.summary(Enum.map(rounds, & &1.python_ms)),
+      ratio: Stats.summary(for round <- rounds, do: round.ours_ms / round.ms),
+      released_ms: summary(for %{released_ms: ms} when ms != nil <- rounds, do: ms),
+      released_ratio: summary(for %{released_ms: ms} = round when ms != nil <- rounds, do: ms / round.ms)
     }
 
-    Report.write("start", "Start", figures, text(figures))
+    Report.write("start", "Start", figures, text(figures, release))
   end
 
-  defp text(figures) do
-    """
-    `erl` starts Elixir, an instance with its defaults (one worker per core) and an agent, and calls it; the time ends with
-    the reply. The floor is the start of `erl` alone and then of one Python that imports what a worker imports. Medians of
-    #{length(figures.ratio.values)} rounds.
+  defp summary([]), do: nil
+  defp summary(values), do: Stats.summary(values)
 
-    #{Report.table(["", "median", "least", "most"], [row("to the first reply, ms", figures.ours_ms), row("floor, ms", figures.floor_ms), row("of it erl", figures.erl_ms), row("of it Python", figures.python_ms), row("ratio", figures.ratio)])}
-    * wanted: at most #{@wanted_ratio} × the floor: #{Float.round(figures.ratio.median, 2)}, #{Report.verdict(figures.ratio.median <= @wanted_ratio)}
+  defp text(figures, release) do
+    """
+    An instance with its defaults (one worker per core) and an agent are started, and the agent is called; the time ends with the reply. *Interactive*: `erl` starts
+    Elixir's applications and ours from their files. *Release*: `bin/pyre start` of `mix release`, its shell script included. The floor is the start of `erl` alone and
+    then of one Python that imports what a worker imports. Medians of #{length(figures.ratio.values)} rounds, all in turns.
+
+    #{Report.table(["", "median", "least", "most"], rows(figures))}
+    #{Report.wanted("interactive at most #{@wanted_ratio} × the floor", figures.ratio.median, figures.ratio.median <= @wanted_ratio)}
+    #{released(figures, release)}
     """
   end
+
+  defp rows(figures) do
+    for {text, summary} <- [
+          {"interactive, to the first reply, ms", figures.ours_ms},
+          {"release, to the first reply, ms", figures.released_ms},
+          {"floor, ms", figures.floor_ms},
+          {"of it erl", figures.erl_ms},
+          {"of it Python", figures.python_ms},
+          {"ratio, interactive", figures.ratio},
+          {"ratio, release", figures.released_ratio}
+        ],
+        summary,
+        do: row(text, summary)
+  end
+
+  defp released(%{released_ratio: %{median: ratio}}, _release),
+    do:
+      Report.wanted(
+        "a release at most #{@wanted_release_ratio} × the floor",
+        ratio,
+        ratio <= @wanted_release_ratio
+      )
+
+  defp released(_figures, {:error, reason}), do: "There is no release to measure: #{reason}."
 
   defp row(text, summary), do: [text, summary.median, summary.min, summary.max]
 end
 
-rounds = System.argv() |> List.first("9") |> String.to_integer()
+rounds = System.argv() |> List.first("7") |> String.to_integer()
 StartBench.run(rounds)

@@ -25,6 +25,25 @@ class Counter(Agent):
         return self.state.total
 
     @handler
+    async def keep(self, data: str) -> str:
+        """Give back what came, and change the state."""
+        self.state.total += 1
+        return data
+
+    @handler
+    async def echo(self, data: str) -> str:
+        """Give back what came; changes nothing."""
+        return data
+
+    @handler
+    async def compute(self, rounds: int) -> int:
+        """Take the processor."""
+        total = 0
+        for n in range(rounds):
+            total += n
+        return total
+
+    @handler
     async def count(self, up_to: int) -> AsyncIterator[int]:
         """Give numbers as fast as they are taken; changes nothing."""
         for n in range(up_to):
@@ -51,3 +70,18 @@ class Keeper(Agent):
     async def size(self) -> int:
         """Tell how long the note is; changes nothing."""
         return len(self.state.note)
+
+
+class Greeter(Agent):
+    """Does something when it is started."""
+
+    class State:
+        """What it did."""
+
+        greeted: bool = False
+
+    state: State
+
+    async def on_start(self, ctx: Context) -> None:  # noqa: ARG002  # as users write it
+        """Change the state."""
+        self.state.greeted = True

@@ -3,8 +3,9 @@
  *
  * It takes part as the interpreter does: READY with one class, a flight recorder, and for each DELIVER a DONE with a
  * reply and a changed state, byte for byte those of bench/agents/counter.py called with n = 1. It reads no
- * MessagePack, checks no arguments, runs no user's code, and gives each read one write. What the same Elixir path
- * achieves against it is the most that any interpreter could achieve.
+ * MessagePack, checks no arguments, runs no user's code, and gives each read one write. To the handler `echo` it replies
+ * with the value of the only argument, and changes nothing. What the same Elixir path achieves against it is the most that
+ * any interpreter could achieve.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -16,6 +17,8 @@
 #include <unistd.h>
 
 enum { HELLO = 1, DELIVER = 3, DROP = 5, STOP = 9, READY = 64, DONE = 65, DROPPED = 67 };
+/* Fields of DELIVER, from 0. */
+enum { HANDLER = 5, ARGUMENTS = 6 };
 enum { IN_BYTES = 1 << 26, OUT_BYTES = 1 << 26, AGENTS = 1 << 20 };
 
 static uint8_t *in, *out;
@@ -94,8 +97,10 @@ static void pack_info(void) {
     pack("autostart"), pack_list(0);
     pack_false("on_start"), pack_false("on_stop");
     pack("state"), pack_map(0);
-    pack("handlers"), pack_map(1);
+    pack("handlers"), pack_map(2);
     pack("add"), pack_map(2);
+    pack_false("interleave"), pack_false("idempotent");
+    pack("echo"), pack_map(2);
     pack_false("interleave"), pack_false("idempotent");
     pack("problems"), pack_list(0);
     pack("packages"), pack_map(0);
@@ -120,7 +125,11 @@ static uint8_t byte(Cursor *c) {
     return *c->at++;
 }
 
-/* Reads an integer, or skips any other term and gives 0. */
+/* The binary that was read last. */
+static const uint8_t *binary;
+static uint32_t binary_size;
+
+/* Reads an integer, or passes over any other term and gives 0. */
 static uint64_t term(Cursor *c) {
     uint64_t value = 0;
     uint32_t size;
@@ -131,6 +140,8 @@ static uint64_t term(Cursor *c) {
     case 109:
         size = word(c);
         if ((size_t)(c->end - c->at) < size) die("a cut binary");
+        binary = c->at;
+        binary_size = size;
         c->at += size;
         return 0;
     case 110:
@@ -173,11 +184,7 @@ static size_t pack_state(uint8_t *to, const uint8_t *total, size_t size) {
     return sizeof head - 1 + size + sizeof tail - 1;
 }
 
-static void done(uint64_t number, uint64_t handle) {
-    if (handle >= AGENTS) die("more agents than there is room for");
-    recorder[1] = number;
-    uint8_t reply[5], state[64];
-    size_t size = pack_int(reply, ++totals[handle]), state_size = pack_state(state, reply, size);
+static void put_done(uint64_t number, const void *reply, size_t size, const void *state, size_t state_size) {
     put_tuple(6);
     put_int(DONE);
     put_int(number);
@@ -188,11 +195,35 @@ static void done(uint64_t number, uint64_t handle) {
     envelopes++;
 }
 
+/* {"data": value}: what stands behind the map's head and its key is the reply. */
+static void echo(uint64_t number, const uint8_t *arguments, size_t arguments_size) {
+    static const char head[] = "\x81\xa4" "data";
+    size_t size = sizeof head - 1;
+    if (arguments_size <= size || memcmp(arguments, head, size)) die("arguments that are not those of echo");
+    recorder[1] = number;
+    put_done(number, arguments + size, arguments_size - size, "", 0);
+}
+
+static void done(uint64_t number, uint64_t handle) {
+    if (handle >= AGENTS) die("more agents than there is room for");
+    recorder[1] = number;
+    uint8_t reply[5], state[64];
+    size_t size = pack_int(reply, ++totals[handle]), state_size = pack_state(state, reply, size);
+    put_done(number, reply, size, state, state_size);
+}
+
 static void envelope(Cursor *c) {
     if (byte(c) != 104) die("an envelope that is no tuple");
     uint8_t size = byte(c);
     uint64_t op = term(c), first = size > 1 ? term(c) : 0, second = size > 2 ? term(c) : 0;
-    for (int i = 3; i < size; i++) term(c);
+    int is_echo = 0;
+    const uint8_t *arguments = NULL;
+    size_t arguments_size = 0;
+    for (int i = 3; i < size; i++) {
+        term(c);
+        if (i == HANDLER) is_echo = binary_size == 4 && !memcmp(binary, "echo", 4);
+        if (i == ARGUMENTS) arguments = binary, arguments_size = binary_size;
+    }
     switch (op) {
     case HELLO:
         pack_info();
@@ -204,7 +235,12 @@ static void envelope(Cursor *c) {
         put_binary(info, info_size);
         envelopes++;
         break;
-    case DELIVER: done(first, second); break;
+    case DELIVER:
+        if (is_echo)
+            echo(first, arguments, arguments_size);
+        else
+            done(first, second);
+        break;
     case DROP:
         put_tuple(3);
         put_int(DROPPED);

@@ -3,17 +3,13 @@
 Code.require_file("bench.exs", __DIR__)
 
 defmodule Bench.IdleAgents do
-  alias Bench.{Machine, Programs}
+  alias Bench.{Programs, Settled}
 
   @instance Bench.IdleAgents.Instance
   @first 100
   # With the field's name and MessagePack's heads, 40 bytes.
   @note String.duplicate("n", 32)
   @at_once 64
-  @idle_limit_ms 60_000
-  # So often in a row it must not have fallen by more than this.
-  @looks 4
-  @noise_bytes 100_000
 
   def run(count) do
     Logger.configure(level: :error)
@@ -72,35 +68,10 @@ defmodule Bench.IdleAgents do
   defp call(id), do: {:ok, 32} = Pyre.call(@instance, id, :size, %{}, timeout: 60_000)
   defp note?(n), do: match?({:ok, %{"note" => @note}, 1}, Pyre.state(@instance, id(n)))
 
-  # Idle agents hibernate by themselves; all other processes are collected. The BEAM gives freed memory back one piece
-  # a second, so it is looked at until it no longer falls.
   defp settled(range) do
-    await_hibernation(range, System.monotonic_time(:millisecond) + @idle_limit_ms)
-    for pid <- Process.list(), not hibernating?(pid), do: :erlang.garbage_collect(pid)
-    {pss, parts} = lowest_pss(Machine.pss(System.pid()), @looks)
+    {pss, parts} = Settled.pss(range, fn n -> Pyre.whereis(@instance, id(n)) end)
     %{pss: pss, processes: parts, memory: Map.new(:erlang.memory()), tables: tables()}
   end
-
-  defp lowest_pss(lowest, 0), do: lowest
-
-  defp lowest_pss({lowest_bytes, _parts} = lowest, looks) do
-    Process.sleep(1_000)
-    {bytes, _parts} = now = Machine.pss(System.pid())
-    if bytes < lowest_bytes - @noise_bytes, do: lowest_pss(now, @looks), else: lowest_pss(lowest, looks - 1)
-  end
-
-  defp await_hibernation(range, limit) do
-    awake = Enum.count(range, fn n -> not hibernating?(Pyre.whereis(@instance, id(n))) end)
-
-    cond do
-      awake == 0 -> :ok
-      System.monotonic_time(:millisecond) > limit -> raise "#{awake} agents did not become idle"
-      true -> Process.sleep(200) && await_hibernation(range, limit)
-    end
-  end
-
-  defp hibernating?(pid),
-    do: Process.info(pid, :current_function) == {:current_function, {:erlang, :hibernate, 3}}
 
   defp tables do
     for {key, tid} <- @instance |> Pyre.Instance.fetch!() |> Map.from_struct(),

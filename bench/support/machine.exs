@@ -4,6 +4,9 @@ defmodule Bench.Machine do
   # What the figures depend on: the machine's facts, which cores a process may use, what its processes hold and burn.
 
   @ticks_per_second 100
+  # While so little is done, nobody else works: an idle instance with its interpreters takes some of it.
+  @quiet_cores 0.25
+  @look_ms 250
 
   @doc "The facts that stand beside every figure."
   def facts do
@@ -17,7 +20,8 @@ defmodule Bench.Machine do
       elixir: System.version(),
       python: python_versions(),
       commit: commit(),
-      load: first_line("/proc/loadavg")
+      load: first_line("/proc/loadavg"),
+      nice: "/proc/#{System.pid()}/stat" |> stat_fields() |> Enum.at(16) |> String.to_integer()
     }
   end
 
@@ -90,6 +94,36 @@ defmodule Bench.Machine do
 
   # The name in front of these fields stands in parentheses and may itself hold some.
   defp stat_fields(path), do: path |> File.read!() |> String.split(") ") |> List.last() |> String.split()
+
+  @doc """
+  Waits until nothing else is busy, since what is measured beside another program is that program; in all at most `PYRE_BENCH_PATIENCE` seconds (30).
+  """
+  def await_quiet do
+    left_ms = :persistent_term.get(__MODULE__, nil) || 1_000 * patience_seconds()
+    before = busy_us()
+    Process.sleep(@look_ms)
+    busy? = (busy_us() - before) / (@look_ms * 1_000) > @quiet_cores
+    # A look that finds quiet costs no patience.
+    :persistent_term.put(__MODULE__, if(busy?, do: max(left_ms - @look_ms, 0), else: left_ms))
+    if busy? and left_ms > 0, do: await_quiet(), else: :ok
+  end
+
+  defp patience_seconds, do: "PYRE_BENCH_PATIENCE" |> System.get_env("30") |> String.to_integer()
+
+  @doc "Runs a function, and tells how many cores other programs than these were busy with meanwhile."
+  def with_others(os_pids, function) do
+    before = clocks(os_pids)
+    result = function.()
+
+    [wall, busy, own] =
+      clocks(os_pids) |> Enum.zip(before) |> Enum.map(fn {later, earlier} -> later - earlier end)
+
+    {result, max((busy - own) / wall, 0.0)}
+  end
+
+  defp clocks(os_pids) do
+    [System.monotonic_time(:microsecond), busy_us(), os_pids |> Enum.map(&cpu_us/1) |> Enum.sum()]
+  end
 
   @doc "The proportional set size of a process and all its descendants, in bytes: `{total, [{name, bytes}]}`."
   def pss(os_pid) do

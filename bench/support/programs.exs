@@ -21,10 +21,10 @@ defmodule Bench.Programs do
   end
 
   @doc "Runs an Elixir script with the library's code in a BEAM of its own. What it gave to `Bench.Programs.tell/1`."
-  def sample(script, arguments, limit_seconds) do
+  def sample(script, arguments, limit_seconds, env \\ []) do
     paths = for path <- code_paths(), do: ["-pa", path]
     command = ["-k", "5", "#{limit_seconds}", "elixir"] ++ List.flatten(paths) ++ [script | arguments]
-    {text, status} = System.cmd("timeout", command, stderr_to_stdout: true)
+    {text, status} = System.cmd("timeout", command, stderr_to_stdout: true, env: env)
 
     case Regex.run(~r/^told (\S+)$/m, text) do
       [_line, told] when status == 0 -> told |> Base.decode64!() |> :erlang.binary_to_term()

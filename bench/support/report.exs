@@ -7,19 +7,35 @@ defmodule Bench.Report do
 
   @results Path.expand("../results", __DIR__)
 
+  @doc "Where this day's results of this machine are; below `PYRE_BENCH_RESULTS` where that is set, for trials."
+  def directory do
+    Path.join(System.get_env("PYRE_BENCH_RESULTS") || @results, "#{Date.utc_today()}-#{Machine.slug()}")
+  end
+
   @doc "Writes the figures of one benchmark. `text` is its section in Markdown, without a heading."
   def write(name, title, figures, text) do
-    directory = Path.join(@results, "#{Date.utc_today()}-#{Machine.slug()}")
+    directory = directory()
     File.mkdir_p!(directory)
     facts = Machine.facts()
     File.write!(Path.join(directory, "#{name}.json"), Json.encode(%{machine: facts, figures: figures}))
-    readme = Path.join(directory, "README.md")
 
-    section =
-      "## #{title}\n\n#{String.trim(text)}\n\nCommit #{facts.commit}; load average at the end #{facts.load}.\n"
+    append(
+      title,
+      "#{String.trim(text)}\n\nCommit #{facts.commit}; load average at the end #{facts.load}#{nice(facts)}."
+    )
+  end
 
-    File.write!(readme, readme |> read(facts) |> put_section(title, section))
-    IO.puts("\n#{section}\nWritten to #{Path.relative_to_cwd(directory)}")
+  # On a machine that others use, too.
+  defp nice(%{nice: 0}), do: ""
+  defp nice(%{nice: nice}), do: "; run at nice #{nice}"
+
+  @doc "Puts a section into the day's README, in the place of an earlier one of that title."
+  def append(title, text) do
+    File.mkdir_p!(directory())
+    readme = Path.join(directory(), "README.md")
+    section = "## #{title}\n\n#{String.trim(text)}\n"
+    File.write!(readme, readme |> read(Machine.facts()) |> put_section(title, section))
+    IO.puts("\n#{section}\nWritten to #{Path.relative_to_cwd(directory())}")
   end
 
   defp read(readme, facts) do
@@ -65,6 +81,9 @@ defmodule Bench.Report do
     |> String.replace(~r/(\d{3})(?=\d)/, "\\1,")
     |> String.reverse()
   end
+
+  @doc "A line that says what was wanted of a figure and what came."
+  def wanted(text, value, met?), do: "* wanted: #{text}: #{cell(value)}, #{verdict(met?)}"
 
   @doc "Did a figure come out as wanted?"
   def verdict(true), do: "met"

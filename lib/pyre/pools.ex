@@ -50,7 +50,7 @@ defmodule Pyre.Pools do
     end
 
     given = for {name, opts} <- pools, do: {name, options!(name, opts)}
-    once!(given)
+    _none_twice = once!(given)
     given
   end
 

@@ -20,7 +20,8 @@ defmodule Pyre.Worker.Numbers do
 
   @doc "How many shared workers there are."
   @spec shared(map()) :: pos_integer()
-  def shared(%{pools: pools}), do: pools |> Enum.map(& &1.workers) |> Enum.sum()
+  def shared(%{pools: pools}),
+    do: Enum.reduce(pools, 0, fn %{workers: count}, sum when is_integer(count) -> sum + count end)
 
   @doc "The number of a pool's probation worker."
   @spec probation(map(), Pyre.Pools.name()) :: pos_integer()

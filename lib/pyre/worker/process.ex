@@ -16,8 +16,10 @@ defmodule Pyre.Worker.Process do
 
   @doc "Closes them."
   @spec close(files()) :: :ok
-  def close(files),
-    do: for(file when file != nil <- [files.stat, files.schedstat], do: :file.close(file)) && :ok
+  def close(files) do
+    for file when file != nil <- [files.stat, files.schedstat], do: :file.close(file)
+    :ok
+  end
 
   @doc "Is it there, and no zombie? One that nobody reaps still has its number."
   @spec alive?(pos_integer()) :: boolean()
