@@ -17,7 +17,7 @@ defmodule Pyre.Worker.Process do
   @doc "Closes them."
   @spec close(files()) :: :ok
   def close(files) do
-    for file when file != nil <- [files.stat, files.schedstat], do: :file.close(file)
+    for file when file != nil <- [files.stat, files.schedstat], do: _ok_or_closed = :file.close(file)
     :ok
   end
 
