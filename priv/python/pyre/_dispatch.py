@@ -287,6 +287,7 @@ class Dispatcher:
                 message.cancel()
             if late:
                 await asyncio.wait(late, timeout=1.0)
+        await self._runners.close()
         self.threads.close()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.resources.close(), timeout=1.0)

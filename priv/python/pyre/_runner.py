@@ -69,6 +69,13 @@ class Runners:
         finally:
             self.beginning = False
 
+    async def close(self) -> None:
+        """End the Task that waits for a message."""
+        runner, self._free = self._free, None
+        if runner is not None and runner.task is not asyncio.current_task():
+            runner.task.cancel()
+            await asyncio.wait([runner.task], timeout=1.0)
+
 
 class _Runner:
     """A Task, and the coroutine that it runs."""
