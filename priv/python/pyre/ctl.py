@@ -30,7 +30,7 @@ CONNECT_SECONDS = 5.0
 MIB = 1024 * 1024
 
 EPILOG = """\
-The node is found by --socket, PYRE_CONTROL, /run/pyre/control, or $XDG_RUNTIME_DIR/pyre/control
+The node is found by --control, PYRE_CONTROL, /run/pyre/control, or $XDG_RUNTIME_DIR/pyre/control
 (/tmp/pyre-UID/control without it), whichever is there first.
 
 exit status: 0 done, 1 the node refused, 2 wrong usage, 69 no node answers
@@ -68,7 +68,7 @@ def ask(path: Path, verb: str, args: dict[str, Any]) -> Iterator[Any]:
             connection.connect(str(path))
         except OSError as exc:
             reason = exc.strerror or str(exc)
-            raise NoNodeError(f"no node answers at {path} ({reason.lower()}); is it running? see --socket") from exc
+            raise NoNodeError(f"no node answers at {path} ({reason.lower()}); is it running? see --control") from exc
         connection.settimeout(None)
         request = msgpack.packb({"verb": verb, "args": args})
         connection.sendall(len(request).to_bytes(4, "big") + request)
@@ -246,7 +246,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, (about, _show, arguments) in VERBS.items():
         verb = verbs.add_parser(name, help=about, description=about)
-        verb.add_argument("--socket", help="the node's control socket")
+        verb.add_argument("--control", metavar="PATH", help="the node's control socket; PYRE_CONTROL by default")
         verb.add_argument("--json", action="store_true", help="print the answer as JSON")
         taker = verb.add_mutually_exclusive_group(required=True) if arguments is WHOM else verb
         for names, settings in arguments:
@@ -258,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command."""
     options = vars(parser().parse_args(argv))
     verb = options.pop("verb")
-    path, as_json = find_socket(options.pop("socket")), options.pop("json")
+    path, as_json = find_socket(options.pop("control")), options.pop("json")
     args = {key: value for key, value in options.items() if value is not None}
     answer = None
     try:
