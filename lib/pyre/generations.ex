@@ -53,7 +53,13 @@ defmodule Pyre.Generations do
             role != :leaving,
             do: no
 
-      %{generation: number, status: status, at: at, reason: reason, workers: Enum.sort(workers)}
+      %{
+        generation: number,
+        status: status,
+        at: DateTime.from_unix!(at, :millisecond),
+        reason: reason,
+        workers: Enum.sort(workers)
+      }
     end
   end
 

@@ -8,9 +8,41 @@ defmodule Pyre.RuntimeSupervisor do
   @spec start_link(map()) :: Supervisor.on_start()
   def start_link(config), do: Supervisor.start_link(__MODULE__, config)
 
+  # What an interpreter's start needs. Outside a release each module is loaded when it is first called, one after the other; in one go
+  # it takes half the time, and until then no interpreter starts.
+  @first [
+    Pyre.Generations,
+    Pyre.Generations.Sources,
+    Pyre.Generations.Table,
+    Pyre.Python,
+    Pyre.Reaper,
+    Pyre.Wire.Frame,
+    Pyre.Worker,
+    Pyre.Worker.Launch,
+    Pyre.Worker.Log,
+    Pyre.Worker.Pool,
+    Pyre.Worker.Recorder,
+    Pyre.Worker.Supervisor,
+    String.Chars.Atom,
+    String.Chars.Integer,
+    Port,
+    :gen_tcp,
+    :local_tcp
+  ]
+
+  @supervisors [
+    Pyre.Agent.Supervisor,
+    Pyre.Events.Supervisor,
+    Pyre.Group.Supervisor,
+    Pyre.Tool.Supervisor,
+    Pyre.Worker.Supervisor
+  ]
+
   @impl Supervisor
   def init(%{name: name} = config) do
-    # Interpreters take longest to start: whatever they don't need comes after them.
+    _loaded_or_not_needed = :code.ensure_modules_loaded(@first)
+
+    # Interpreters take longest to start: whatever they don't need comes after them, and is loaded while they start.
     children = [
       {Pyre.Reaper, name},
       {Pyre.Generations, name},
@@ -31,6 +63,13 @@ defmodule Pyre.RuntimeSupervisor do
 
     children = if config.watch, do: children ++ [{Pyre.Generations.Watcher, name}], else: children
     children = if config.control, do: children ++ [{Pyre.Control, config}], else: children
+    children = for {module, argument} <- children, do: child(module, argument)
     Supervisor.init(children, strategy: :one_for_one, max_restarts: 100, max_seconds: 5)
   end
+
+  # As their own `child_spec/1` would say it, which can't be asked without loading them.
+  defp child(module, argument) when module in @supervisors,
+    do: %{id: module, start: {module, :start_link, [argument]}, type: :supervisor, shutdown: :infinity}
+
+  defp child(module, argument), do: %{id: module, start: {module, :start_link, [argument]}}
 end

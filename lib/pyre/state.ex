@@ -121,7 +121,7 @@ defmodule Pyre.State do
   # Sockets, flight recorders and the first lines of standard error live here.
   defp make_directory do
     base = base()
-    name = "pyre-#{System.pid()}-#{System.os_time() |> Integer.to_string(36) |> String.downcase()}"
+    name = "pyre-#{System.pid()}-#{Integer.to_string(System.os_time(), 36)}"
     directory = Path.join(base, name)
     File.mkdir!(directory)
     File.chmod!(directory, @directory_mode)

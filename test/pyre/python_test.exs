@@ -1,12 +1,11 @@
 defmodule Pyre.PythonTest do
   # Not beside others: PATH is the node's.
-  use ExUnit.Case, async: false
+  use Pyre.Case, async: false
 
   alias Pyre.{Error, Python}
 
-  @moduletag :tmp_dir
-
-  setup %{tmp_dir: folder} do
+  setup do
+    folder = workspace()
     path = System.get_env("PATH")
     on_exit(fn -> System.put_env("PATH", path) end)
     File.mkdir!(Path.join(folder, "first"))
@@ -16,6 +15,7 @@ defmodule Pyre.PythonTest do
     here = File.cwd!()
     File.cd!(folder)
     on_exit(fn -> File.cd!(here) end)
+    {:ok, folder: folder}
   end
 
   defp script(folder, name, status) do
@@ -26,7 +26,7 @@ defmodule Pyre.PythonTest do
   end
 
   test "a script of that name that can't run it is passed over, in favour of the same name further on", %{
-    tmp_dir: folder
+    folder: folder
   } do
     script(folder, "first/python3.13", 127)
     script(folder, "first/python3.11", 127)

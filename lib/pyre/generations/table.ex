@@ -3,7 +3,7 @@ defmodule Pyre.Generations.Table do
 
   # The rows of the generations' table, which is State's:
   #
-  #   {number, status, at, pinned, reason}     `pinned`: pairs of a directory and the copy of its sources
+  #   {number, status, at, pinned, reason}     `at`: Unix time in ms; `pinned`: pairs of a directory and the copy of its sources
   #
   # status:
   #   :importing   one interpreter, the canary, imports it; nobody uses it yet
@@ -27,7 +27,7 @@ defmodule Pyre.Generations.Table do
       :ets.delete(instance.generations, old)
     end
 
-    :ets.insert(instance.generations, {number, status, DateTime.utc_now(), pinned, nil})
+    :ets.insert(instance.generations, {number, status, System.os_time(:millisecond), pinned, nil})
     told(instance, number, status, nil)
   end
 
@@ -48,7 +48,7 @@ defmodule Pyre.Generations.Table do
   end
 
   @doc "The rows, the newest first."
-  @spec all(Instance.t()) :: [{pos_integer(), status(), DateTime.t(), pinned(), String.t() | nil}]
+  @spec all(Instance.t()) :: [{pos_integer(), status(), pos_integer(), pinned(), String.t() | nil}]
   def all(instance), do: instance.generations |> :ets.tab2list() |> Enum.sort(:desc)
 
   @doc "The numbers of the generations with one of these statuses."
