@@ -41,6 +41,7 @@ defmodule Pyre.MixProject do
         "What comes back": [Pyre.Error, Pyre.PythonError, Pyre.Request],
         Values: [Pyre.Bin, Pyre.Ext],
         Tools: [Pyre.Tool, Pyre.Tool.Caller],
+        Tests: [Pyre.Testing, Pyre.Testing.Message],
         Operations: [Pyre.Environment, Pyre.Metrics, Pyre.Release, Pyre.Telemetry]
       ]
     ]

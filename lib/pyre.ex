@@ -18,6 +18,18 @@ defmodule Pyre do
 
   #{Pyre.Options.docs(:instance)}
 
+  ## Pools
+
+  Agent classes may need packages that exclude each other. `:pools` names further pools of workers:
+
+      {Pyre, name: MyApp.Pyre, agents: "priv/agents", pools: [ml: [python: "/srv/ml/bin/python", workers: 1, agents: ["priv/ml"]]]}
+
+  A class says which it runs in (`pool = "ml"`), else it is that of its directory. The pool `:default` is always there, and has what the instance's own
+  options say; so does another one where it says nothing. With several directories in `:agents`, one that has a `.venv` is a pool by itself, under
+  the directory's name. A pool's options:
+
+  #{Pyre.Options.docs(:pool)}
+
   ## Errors
 
   What went wrong is returned as `{:error, error}`, where `error` is a `Pyre.Error` (ours: its `kind` is from a closed set) or a

@@ -378,8 +378,8 @@ defmodule Pyre.Worker do
 
   def terminate(_reason, state) do
     if state.status in @up, do: stop_politely(state)
-    Reaper.kill(state.instance, state.os_pid)
-    close(state.port)
+    if state.os_pid, do: Reaper.kill(state.instance, state.os_pid)
+    Launch.close(state.port)
   end
 
   defp stop_politely(%{port: port} = state) do
@@ -482,7 +482,7 @@ defmodule Pyre.Worker do
   end
 
   defp buried(%{instance: instance} = state, error, blame) do
-    close(state.port)
+    Launch.close(state.port)
     if state.os_pid, do: Reaper.kill(instance, state.os_pid)
     # First, so that whoever is told does not turn to this worker again.
     Pool.close(instance, state.no, :starting)
@@ -523,13 +523,6 @@ defmodule Pyre.Worker do
 
   defp too_late(state), do: "it did not become ready within #{state.instance.config.start_timeout} ms"
   defp not_ready(state), do: Error.new(:worker_down, "worker #{state.no} is not ready", %{begun: false})
-
-  defp close(port) do
-    Port.close(port)
-  rescue
-    # It closed by itself in between.
-    ArgumentError -> true
-  end
 
   defp metadata(state),
     do: %{name: state.instance.name, worker: state.no, pool: state.pool, os_pid: state.os_pid}

@@ -38,7 +38,8 @@ defmodule Pyre.House.LayersTest do
     Pyre.Worker.Pulse
   ]
 
-  # What may use the public API as anybody does: the display, the soak, an operator's commands, what examines, what collects figures.
+  # What may use the public API as anybody does: the display, the soak, an operator's commands, what examines, what collects figures, what
+  # others test with.
   @users [
     Pyre.Chaos,
     Pyre.Chaos.Load,
@@ -46,7 +47,8 @@ defmodule Pyre.House.LayersTest do
     Pyre.Console,
     Pyre.Control.Verbs,
     Pyre.Doctor,
-    Pyre.Metrics
+    Pyre.Metrics,
+    Pyre.Testing
   ]
 
   test "the wire calls nothing above it" do

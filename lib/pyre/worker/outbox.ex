@@ -30,7 +30,7 @@ defmodule Pyre.Worker.Outbox do
   def urgency(_outbox), do: :idle
 
   @doc "Closes the batch and writes what the pipe takes."
-  @spec flush(t(), port()) :: {:ok | :full, t()}
+  @spec flush(t(), port() | pid()) :: {:ok | :full, t()}
   def flush(%__MODULE__{batch: []} = outbox, _port), do: {:ok, outbox}
 
   def flush(%__MODULE__{batch: batch, unsent: unsent}, port) do
@@ -39,16 +39,24 @@ defmodule Pyre.Worker.Outbox do
   end
 
   @doc "Writes what waits, as far as the pipe takes it."
-  @spec write(t(), port()) :: {:ok | :full, t()}
+  @spec write(t(), port() | pid()) :: {:ok | :full, t()}
   def write(%__MODULE__{unsent: []} = outbox, _port), do: {:ok, outbox}
 
   # A plain command would suspend the process while the pipe is full; then it could not even notice why.
   def write(%__MODULE__{unsent: [frame | rest]} = outbox, port) do
-    if Port.command(port, frame, [:nosuspend]),
+    if command(port, frame),
       do: write(%{outbox | unsent: rest}, port),
       else: {:full, outbox}
   rescue
     # The port closed in this instant: its own message tells why.
     ArgumentError -> {:ok, %{outbox | unsent: []}}
+  end
+
+  defp command(port, frame) when is_port(port), do: Port.command(port, frame, [:nosuspend])
+
+  # What stands in for an interpreter has no pipe that could be full.
+  defp command(stand_in, frame) do
+    send(stand_in, {self(), {:command, frame}})
+    true
   end
 end
