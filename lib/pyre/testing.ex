@@ -33,11 +33,12 @@ defmodule Pyre.Testing do
 
           assert {:ok, 3} = Pyre.call(pyre, "visits", :add, %{n: 3})
           assert :ok = Pyre.cast(pyre, "visits", :add, %{n: 4})
+          # An agent takes its messages in their order: when this one is answered, the cast has run.
           assert {:error, %Pyre.PythonError{expected: true}} = Pyre.call(pyre, "visits", :limited)
 
           assert_called(pyre, "visits", :add, %{"n" => 3})
           assert_called(pyre, "visits", :add, %{"n" => 4})
-          refute_called(pyre, "visits", :slow)
+          refute_called(pyre, "visits", :slow, _, 0)
           assert {:ok, %{"total" => 7}, _revision} = Pyre.state(pyre, "visits")
         end
 
@@ -85,6 +86,9 @@ defmodule Pyre.Testing do
       comes as it is; another exception, or one that is raised, comes as a `Pyre.PythonError` of its name
     * `{:stream, values}` or `{:stream, values, state}` - for `Pyre.stream/5`; lazy values are made as the reader takes them
 
+  With the message, or with that of a `:manual` handler, a script uses Pyre as `ctx` does in Python: `use_tool/3`, `publish/3`, `progress/3` and
+  `escalate/3`; other agents it asks by `Pyre.call/5`.
+
   A handler that isn't scripted is answered by an error of the kind `:unknown_handler`, a class by `:unknown_class`.
 
   The functions run in processes that have the test as their caller (`$callers`): mocks and sandboxed connections of the test are theirs, too.
@@ -102,7 +106,12 @@ defmodule Pyre.Testing do
 
   alias Pyre.{Error, Instance}
   alias Pyre.Testing.{Calls, Interpreter, Message, Script}
+  alias Pyre.Wire.MsgPack
 
+  require Pyre.Wire, as: Wire
+
+  # Progress travels in parts of the whole.
+  @whole 1_000_000
   @defaults [workers: 1, spare: false, drain_timeout: 0]
   @for_python [:python, :env, :watch]
 
@@ -377,14 +386,89 @@ defmodule Pyre.Testing do
   @spec crash(Message.t()) :: :ok
   def crash(%Message{} = message), do: message |> Interpreter.crash() |> done!(message)
 
+  @doc """
+  Uses a tool of the instance, as `ctx.tool` does in Python: the tool runs as ever, with its checks, its limits and its `Pyre.Tool.Caller`.
+
+      {:ok, %{"name" => "Ada"}} = use_tool(message, "crm.lookup", %{id: 1})
+
+  What a tool answers with as an error is a `Pyre.PythonError` of the type `"ToolError"`.
+  """
+  @doc since: "0.1.0"
+  @spec use_tool(Message.t(), String.t(), map()) :: {:ok, term()} | {:error, Pyre.error()}
+  def use_tool(%Message{} = message, tool, args \\ %{}) when is_binary(tool) and is_map(args),
+    do: request!(message, Wire.verb_tool(), tool, args, 0)
+
+  @doc """
+  Publishes an event, as `ctx.publish` does in Python.
+
+      :ok = publish(message, "orders.created", %{id: 7})
+  """
+  @doc since: "0.1.0"
+  @spec publish(Message.t(), String.t(), term()) :: :ok | {:error, Pyre.error()}
+  def publish(%Message{} = message, topic, event \\ nil) when is_binary(topic) do
+    with {:ok, _nothing} <- request!(message, Wire.verb_publish(), topic, event, 0), do: :ok
+  end
+
+  @doc """
+  Tells how far the message is, as `ctx.progress` does in Python: a fraction from 0 to 1, or nil, and a text.
+
+      progress(message, 0.5, "half of it")
+  """
+  @doc since: "0.1.0"
+  @spec progress(Message.t(), number() | nil, String.t()) :: :ok
+  def progress(message, fraction, text \\ "")
+
+  def progress(%Message{} = message, nil, text) when is_binary(text),
+    do: message |> Interpreter.progress([], text) |> done!(message)
+
+  def progress(%Message{} = message, fraction, text)
+      when is_number(fraction) and fraction >= 0 and fraction <= 1 and is_binary(text),
+      do: message |> Interpreter.progress(round(fraction * @whole), text) |> done!(message)
+
+  @doc """
+  Asks a person, as `ctx.escalate` does in Python, and waits for what `Pyre.answer/4` or `Pyre.dismiss/3` decide.
+
+      {:ok, %{"answer" => "approve", "by" => "ada"}} = escalate(message, "Refund 900 EUR?", options: ["approve", "reject"])
+
+  The options are `:options`, `:data`, `:assignee`, `:default`, and `:timeout` in ms. The map has `"outcome"` (`"answered"`, `"dismissed"`,
+  `"expired"`), `"answer"`, `"by"`, `"at"` and `"escalation"`. In the process of the test, which is the one to answer, have a `Task` ask.
+  """
+  @doc since: "0.1.0"
+  @spec escalate(Message.t(), String.t(), keyword()) :: {:ok, map()} | {:error, Pyre.error()}
+  def escalate(%Message{} = message, question, opts \\ []) when is_binary(question) do
+    opts = Keyword.validate!(opts, [:options, :data, :assignee, :default, timeout: 0])
+    {timeout, asked} = opts |> Map.new() |> Map.pop!(:timeout)
+
+    with {:ok, data} <- MsgPack.encode(asked[:data]) do
+      asked = Map.merge(%{options: nil, assignee: nil, default: nil}, asked)
+      asked = Map.merge(asked, %{question: question, data: %Pyre.Bin{data: data}})
+      request!(message, Wire.verb_escalate(), question, asked, timeout)
+    end
+  end
+
+  defp request!(message, verb, name, value, timeout_ms) do
+    with {:ok, body} <- MsgPack.encode(value) do
+      case Interpreter.request(message, {verb, "", name, body, timeout_ms}) do
+        {:error, outcome} when is_atom(outcome) -> not_done!(outcome, message)
+        result -> result
+      end
+    end
+  end
+
   defp done!(:ok, _message), do: :ok
-  defp done!({:error, reason}, message), do: raise(ArgumentError, "#{name(message)} #{why(reason)}")
+  defp done!({:error, reason}, message), do: not_done!(reason, message)
+
+  @spec not_done!(atom() | Error.t(), Message.t()) :: no_return()
+  defp not_done!(reason, message), do: raise(ArgumentError, "#{name(message)} #{why(reason)}")
 
   defp name(%Message{id: nil, handler: function}), do: "the run of #{function}"
   defp name(%Message{id: id, handler: handler}), do: "the message #{handler} of #{inspect(id)}"
 
   defp why(%Error{} = error), do: "can't be answered by that: #{Exception.message(error)}"
-  defp why(:scripted), do: "is answered by a function; script its handler as :manual to answer it in the test"
+
+  defp why(:scripted),
+    do: "is answered by a function; script its handler as :manual to answer it in the test"
+
   defp why(:replied), do: "was answered already"
   defp why(:failed), do: "was answered already: it failed"
   defp why(:cancelled), do: "was cancelled: whoever called has given it up, or its agent has ended"

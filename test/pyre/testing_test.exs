@@ -281,6 +281,102 @@ defmodule Pyre.TestingTest do
     end
   end
 
+  describe "a script uses Pyre as agents do" do
+    test "a tool of the host", context do
+      lookup = fn %{id: id}, caller -> {:ok, %{name: "Ada #{id}", for: caller.agent}} end
+      schema = [id: [type: :integer, required: true]]
+      tools = [{"crm.lookup", lookup, description: "Looks a customer up.", schema: schema}]
+      greet = fn args, _state, message -> {:reply, message |> use_tool("crm.lookup", args) |> told()} end
+      pyre = start!(context, %{"Desk" => %{greet: greet, manual: :manual}}, tools: tools)
+      start_agent!(pyre, "Desk", id: "desk")
+
+      assert {:ok, %{"name" => "Ada 1", "for" => "desk"}} = Pyre.call(pyre, "desk", :greet, %{id: 1})
+      assert {:ok, "the arguments of the tool " <> _why} = Pyre.call(pyre, "desk", :greet, %{id: "one"})
+
+      request = ask(pyre, "desk", :manual)
+      message = assert_called(pyre, "desk", :manual)
+      assert {:ok, %{"name" => "Ada 2"}} = use_tool(message, "crm.lookup", %{id: 2})
+      reply(message, nil)
+      {:ok, nil} = Pyre.await(request)
+      assert_raise ArgumentError, ~r/was answered already/, fn -> use_tool(message, "crm.lookup") end
+    end
+
+    test "events and progress", context do
+      pyre = start!(context, %{"Desk" => %{work: :manual}})
+      start_agent!(pyre, "Desk", id: "desk")
+      :ok = Pyre.subscribe(pyre, "orders.*")
+      request = ask(pyre, "desk", :work)
+      message = assert_called(pyre, "desk", :work)
+      assert :ok = publish(message, "orders.created", %{id: 7})
+      assert_receive {:pyre_event, ^pyre, "orders.created", %{"id" => 7}}
+      assert :ok = progress(message, 0.5, "half of it")
+
+      eventually(fn ->
+        match?({:ok, %{progress: %{fraction: 0.5, text: "half of it"}}}, Pyre.info(pyre, "desk"))
+      end)
+
+      reply(message, nil)
+      {:ok, nil} = Pyre.await(request)
+    end
+
+    test "a question to a person", context do
+      refund = fn args, _state, message ->
+        {:ok, decision} =
+          escalate(message, "Refund?", options: ["approve", "reject"], data: args, assignee: "ada")
+
+        {:reply, decision["answer"]}
+      end
+
+      pyre = start!(context, %{"Desk" => %{refund: refund}})
+      start_agent!(pyre, "Desk", id: "desk")
+      request = ask(pyre, "desk", :refund, %{eur: 900})
+      [question] = eventually(fn -> with [] <- Pyre.inbox(pyre, assignee: "ada"), do: nil end)
+      assert %{question: "Refund?", options: ["approve", "reject"], data: %{"eur" => 900}} = question
+      assert {:error, %Error{kind: :invalid_args}} = Pyre.answer(pyre, question.id, "maybe", by: "ada")
+      :ok = Pyre.answer(pyre, question.id, "approve", by: "ada")
+      assert {:ok, "approve"} = Pyre.await(request)
+    end
+  end
+
+  describe "the instance is the real one" do
+    test "agents have interpreters of their own, and workers are replaced", context do
+      pyre = start!(context, %{"Counter" => {counter(), state: [total: 0]}})
+      start_agent!(pyre, "Counter", id: "a")
+      start_agent!(pyre, "Counter", id: "alone", isolation: :dedicated)
+      {:ok, 1} = Pyre.call(pyre, "a", :add)
+      {:ok, 1} = Pyre.call(pyre, "alone", :add)
+      assert {:ok, %{worker: 1}} = Pyre.info(pyre, "a")
+      assert {:ok, %{worker: other}} = Pyre.info(pyre, "alone")
+      assert other != 1
+      :ok = Pyre.recycle(pyre, 1)
+      assert {:ok, 2} = Pyre.call(pyre, "a", :add)
+    end
+
+    test "groups restart together, and what is given up is a dead letter", context do
+      fail = fn _args -> {:fail, %PythonError{type: "ValueError"}} end
+      pyre = start!(context, %{"Counter" => {Map.put(counter(), :fail, fail), state: [total: 0]}})
+      agents = for id <- ["a", "b"], do: {"Counter", id: id}
+      {:ok, "g"} = Pyre.start_group(pyre, "g", strategy: :one_for_all, agents: agents)
+      b = Pyre.whereis(pyre, "b")
+      ref = Process.monitor(b)
+      :ok = Pyre.cast(pyre, "a", :fail)
+      assert_receive {:DOWN, ^ref, :process, ^b, _reason}
+      eventually(fn -> match?([%{agent: "a", handler: "fail"}], Pyre.dead_letters(pyre)) end)
+      assert {:ok, 1} = Pyre.call(pyre, "b", :add)
+    end
+
+    test "with limits", context do
+      pyre =
+        start!(context, %{"Counter" => {counter(), state: [total: 0]}},
+          limits: [{"Counter", rate: {1, 60_000}}]
+        )
+
+      start_agent!(pyre, "Counter", id: "a")
+      {:ok, 1} = Pyre.call(pyre, "a", :add)
+      assert {:error, %Error{kind: :rate_limited}} = Pyre.call(pyre, "a", :add)
+    end
+  end
+
   describe "assertions" do
     test "bind the variables of their pattern, and take each message once", context do
       pyre = start!(context, %{"Counter" => {counter(), state: [total: 0]}})
@@ -356,5 +452,7 @@ defmodule Pyre.TestingTest do
     request
   end
 
+  defp told({:ok, value}), do: value
+  defp told({:error, error}), do: Exception.message(error)
   defp failure(assertion), do: assert_raise(ExUnit.AssertionError, assertion).message
 end

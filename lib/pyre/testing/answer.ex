@@ -55,6 +55,7 @@ defmodule Pyre.Testing.Answer do
 
   defp streamed(result, _message, _emit), do: result
 
+  @spec no_stream(term(), Message.t()) :: no_return()
   defp no_stream(result, message) do
     raise ArgumentError,
           "#{name(message)} is read as a stream: it must return {:stream, values} or {:stream, values, state}, " <>

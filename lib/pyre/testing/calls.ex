@@ -57,7 +57,7 @@ defmodule Pyre.Testing.Calls do
         {:reply, {:none, seen(state)}, state}
 
       nil ->
-        if timeout != :infinity, do: Process.send_after(self(), {:over, from}, timeout)
+        _timer = if timeout != :infinity, do: Process.send_after(self(), {:over, from}, timeout)
         {:noreply, %{state | waiting: state.waiting ++ [{from, wanted}]}}
     end
   end

@@ -125,7 +125,7 @@ defmodule Pyre.Testing.Interpreter do
   def handle_call({:chunk, number, body, when_full}, from, state) do
     with {:ok, %{message: %{kind: :stream}} = entry} <- running(state, number),
          true <- when_full == :wait or room?(entry) do
-      emit(state, {Wire.op_chunk(), number, body})
+      state = emit(state, {Wire.op_chunk(), number, body})
       entry = %{entry | unread: entry.unread ++ [byte_size(body)]}
 
       if when_full == :refuse or room?(entry),
@@ -141,7 +141,7 @@ defmodule Pyre.Testing.Interpreter do
   def handle_call({:request, number, {verb, target, name, body, timeout_ms}}, from, state) do
     case running(state, number) do
       {:ok, _entry} ->
-        emit(state, {Wire.op_request(), number, state.next_ref, verb, target, name, body, timeout_ms})
+        state = emit(state, {Wire.op_request(), number, state.next_ref, verb, target, name, body, timeout_ms})
         requests = Map.put(state.requests, state.next_ref, from)
         {:noreply, %{state | requests: requests, next_ref: state.next_ref + 1}}
 
@@ -152,7 +152,7 @@ defmodule Pyre.Testing.Interpreter do
 
   def handle_call({:progress, number, fraction, text}, _from, state) do
     with {:ok, _entry} <- running(state, number) do
-      emit(state, {Wire.op_progress(), number, fraction, text})
+      state = emit(state, {Wire.op_progress(), number, fraction, text})
       {:reply, :ok, state}
     else
       {:error, why} -> {:reply, {:error, why}, state}
@@ -359,7 +359,7 @@ defmodule Pyre.Testing.Interpreter do
     {:ok, made} = if new == [], do: Body.args(entry.message.state), else: {:ok, new}
     held = state.activations[handle]
     written = if match?(%{epoch: ^epoch, committed: ^made}, held), do: [], else: made
-    emit(state, {Wire.op_done(), number, status, body, written, []})
+    state = emit(state, {Wire.op_done(), number, status, body, written, []})
 
     if match?(%{epoch: ^epoch}, held),
       do: put_in(state.activations[handle].committed, made),
@@ -415,7 +415,7 @@ defmodule Pyre.Testing.Interpreter do
   end
 
   defp emit(state, envelope) do
-    send(state.owner, {self(), {:data, IO.iodata_to_binary(Frame.encode([envelope]))}})
+    _message = send(state.owner, {self(), {:data, IO.iodata_to_binary(Frame.encode([envelope]))}})
     state
   end
 

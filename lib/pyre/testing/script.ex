@@ -98,11 +98,14 @@ defmodule Pyre.Testing.Script do
 
   defp autostart!(ids, class) when is_map(ids) do
     for {id, args} <- ids do
-      if is_binary(id) and is_map(args), do: {id, args}, else: autostart!({id, args}, class)
+      if is_binary(id) and is_map(args), do: {id, args}, else: no_autostart!({id, args}, class)
     end
   end
 
-  defp autostart!(other, class) do
+  defp autostart!(other, class), do: no_autostart!(other, class)
+
+  @spec no_autostart!(term(), String.t()) :: no_return()
+  defp no_autostart!(other, class) do
     raise ArgumentError,
           "expected :autostart of #{class} to be true, an id, or a map from ids to start arguments, got: #{inspect(other, limit: 5)}"
   end
