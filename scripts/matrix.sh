@@ -105,7 +105,7 @@ trixie() {
 others() {
     local own candidate
     own=$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-    for candidate in "$HOME"/.pyenv/versions/3.*/bin/python /usr/bin/python3.[0-9]* /usr/local/bin/python3.[0-9]*; do
+    for candidate in "$HOME"/.pyenv/versions/3.*/bin/python /usr/bin/python3.[0-9][0-9] /usr/local/bin/python3.[0-9][0-9]; do
         "$candidate" -c 'import sys; sys.version_info >= (3, 11) or sys.exit(1); import ensurepip; print("%d.%d" % sys.version_info[:2], sys.executable)' 2>/dev/null
     done | sort -u -k 1,1 | grep -v "^$own "
 }

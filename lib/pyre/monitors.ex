@@ -182,9 +182,18 @@ defmodule Pyre.Monitors do
   end
 
   defp tell_all(state, error) do
-    for {pid, {_monitor, refs}} <- state.watchers,
+    for {pid, {_monitor, refs}} <- hear_out(state).watchers,
         {ref, id} <- refs,
         do: tell(state.instance, {:process, pid}, ref, id, error)
+  end
+
+  # Who began to watch just before the end is told, too.
+  defp hear_out(state) do
+    receive do
+      {:watch, _handle, id, watcher, ref} -> state |> enter(watcher, ref, id) |> hear_out()
+    after
+      0 -> state
+    end
   end
 
   ## Helpers: the watchers

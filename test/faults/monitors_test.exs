@@ -104,7 +104,11 @@ defmodule Pyre.Faults.MonitorsTest do
              eventually(fn -> with([] <- Pyre.dead_letters(pyre), do: nil) end)
   end
 
-  test "the loss of all tables is told", %{pyre: pyre, ref: ref} do
+  test "the loss of all tables is told, also to who began to watch just before", %{pyre: pyre, ref: ref} do
+    monitors = Instance.whereis(Instance.get(pyre), :monitors)
+    :ok = :sys.suspend(monitors)
+    {:ok, late} = Pyre.monitor(pyre, "j")
+
     children =
       pyre
       |> Supervisor.which_children()
@@ -115,6 +119,7 @@ defmodule Pyre.Faults.MonitorsTest do
     {Pyre.State, state, :worker, _modules} = List.keyfind(children, Pyre.State, 0)
     kill(state)
     assert_receive {:DOWN, ^ref, :agent, "j", %Error{kind: :agent_down}}, 10_000
+    assert_receive {:DOWN, ^late, :agent, "j", %Error{kind: :agent_down}}
   end
 
   test "an on_start that never succeeds ends in a DOWN", %{pyre: pyre} do
