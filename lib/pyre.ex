@@ -986,7 +986,7 @@ defmodule Pyre do
   The events:
 
     * `:message` - a message ended: `message_id`, `kind` (`:call`, `:cast`, `:timer`, ...), `handler`, `attempt`, `duration_us` (nil where
-      its begin is not known), `outcome`, and, unless that is `:ok`, `error` (a kind, or the name of a Python exception) and `message`
+      its begin is not known; of casts that ran together each has its share), `outcome`, and, unless that is `:ok`, `error` (a kind, or the name of a Python exception) and `message`
       (what it says, cut at 500 characters). The other outcomes: `:failed`, `:refused`, `:retried` (it is to run again), `:interrupted`
       (its worker or its agent's process died under it), `:blamed` (it killed its worker), `:cancelled`, `:expired` (it did not run)
     * `:progress` - the last report of a message: `message_id`, `handler`, `attempt`, `fraction`, `text`

@@ -106,10 +106,10 @@ defmodule Pyre.Address do
     {:error, reason}
   end
 
-  @doc "Counts a message out. The row may be gone already."
-  @spec leave(Instance.t(), id(), non_neg_integer()) :: :ok
-  def leave(instance, id, size) do
-    _counts = :ets.update_counter(instance.agents, id, [{@count, -1}, {@bytes, -size}])
+  @doc "Counts a message out, or several with so many bytes together. The row may be gone already."
+  @spec leave(Instance.t(), id(), non_neg_integer(), non_neg_integer()) :: :ok
+  def leave(instance, id, size, messages \\ 1) do
+    _counts = :ets.update_counter(instance.agents, id, [{@count, -messages}, {@bytes, -size}])
     :ok
   rescue
     ArgumentError -> :ok

@@ -23,6 +23,7 @@ defmodule Pyre.Agent do
   require Pyre.Wire, as: Wire
 
   alias Pyre.Agent.{
+    Burst,
     Commits,
     Delivery,
     Ending,
@@ -52,6 +53,8 @@ defmodule Pyre.Agent do
   # After a message, this long without another before the process hibernates: hibernation costs a full collection.
   # Short, since a burst over many agents would else keep all their heaps at once.
   @idle_ms 20
+  # As long as a burst takes, and a little more.
+  @burst_ms 5
   @hooks [:on_start, :on_stop]
 
   defstruct [
@@ -74,6 +77,8 @@ defmodule Pyre.Agent do
     mail?: false,
     turn: 0,
     slot: nil,
+    ahead: 1,
+    burst: [],
     beside: [],
     requests: %{}
   ]
@@ -334,6 +339,9 @@ defmodule Pyre.Agent do
   defp handle({:done, key, status, body, new_state, effects}, state),
     do: done(key, status, body, new_state, effects, state)
 
+  defp handle({:burst_done, key, ended, changes, new_state, back}, %{running: %{key: key}} = state),
+    do: burst_done(state, {ended, changes, new_state, back})
+
   defp handle({:request, key, worker, ref, verb, target, name, body, timeout_ms}, state) do
     if own?(key, state),
       do: Requests.make(state, key, {worker, ref}, {verb, target, name, body, timeout_ms}),
@@ -374,6 +382,12 @@ defmodule Pyre.Agent do
 
   # It did something since its time was noted. It must not wait anew each time that it is told: then it would be for ever.
   defp handle(:sleep, %{phase: :idle, beside: []} = state), do: idle(state)
+
+  # Which of them it has come to is known in a moment.
+  defp handle({:cancel, _key, {_from, _ref}} = cancel, %{burst: [_one | _more]} = state) do
+    Process.send_after(self(), cancel, @burst_ms)
+    state
+  end
 
   # By whoever has the request, or knows the message's number.
   defp handle({:cancel, key, {from, ref}}, state) do
@@ -649,7 +663,8 @@ defmodule Pyre.Agent do
           state
           | phase: :busy,
             slot: state.slot && :held,
-            running: message |> History.begin() |> Watch.begin() |> Streams.attend()
+            running: message |> History.begin() |> Watch.begin() |> Streams.attend(),
+            burst: Burst.gather(state, message)
         }),
       else: not_handed_over(state)
   end
@@ -706,7 +721,7 @@ defmodule Pyre.Agent do
         {no, _pid} = state.worker
         Pool.finish(state.instance, no)
         error = Error.new(:worker_down, "the worker is being replaced", %{begun: false})
-        worker_down(message.key, false, error, nil, state)
+        worker_down(message.key, false, error, nil, Burst.take_back(state, :unseen))
     end
   end
 
@@ -739,6 +754,16 @@ defmodule Pyre.Agent do
   defp phase(:on_stop), do: :ending
 
   ## The end of a message
+
+  defp burst_done(state, told) do
+    case Burst.done(state, told) do
+      {:over, state} ->
+        next(Watch.forget(%{state | phase: :idle, running: nil, mail?: true}))
+
+      {:alone, %{running: message} = state} ->
+        %{state | running: message |> History.begin() |> Watch.begin()}
+    end
+  end
 
   defp done(key, status, body, new_state, effects, %{running: %{key: key} = message} = state),
     do: finished(status, message, {body, new_state, effects}, Requests.close(state, key))
@@ -907,8 +932,11 @@ defmodule Pyre.Agent do
     })
 
     Streams.leave(message)
-    next(Watch.forget(%{state | phase: :idle, running: nil}))
+    next(Watch.forget(grow(message, %{state | phase: :idle, running: nil})))
   end
+
+  defp grow(%{kind: :cast}, state), do: Burst.grow(state)
+  defp grow(_message, state), do: state
 
   defp deferred(message, %{probation?: true} = state) do
     Quarantine.cleared(state.instance, state.handle)
@@ -973,6 +1001,11 @@ defmodule Pyre.Agent do
 
   ## The loss of a worker
 
+  defp worker_down(key, begun?, error, charge, %{running: %{key: key}, burst: [_one | _more]} = state) do
+    {{begun?, error, charge}, state} = Burst.lost(state, {begun?, error, charge})
+    worker_down(state.running.key, begun?, error, charge, state)
+  end
+
   defp worker_down(key, begun?, error, charge, %{running: %{key: key} = message} = state) do
     Streams.leave(message)
     state |> Requests.close(key) |> Placement.leave() |> charged(charge, message, begun?, error)
@@ -1022,6 +1055,7 @@ defmodule Pyre.Agent do
 
   defp worker_lost(state) do
     error = Error.new(:worker_down, "the process of the worker ended", %{begun: true})
+    state = Burst.take_back(state, error)
     keys = for message <- [state.running | state.beside], message != nil, do: message.key
     Enum.reduce(keys, state, &worker_down(&1, true, error, nil, &2))
   end
@@ -1105,7 +1139,7 @@ defmodule Pyre.Agent do
 
   # What still runs after the drain's time is cancelled, once; what is left after that (on_stop that doesn't end, no
   # worker to run it) is not waited for.
-  defp stop_by_force(%{running: %{kind: kind} = message, phase: :busy} = state)
+  defp stop_by_force(%{running: %{kind: kind} = message, phase: :busy, burst: []} = state)
        when kind != :on_stop and not is_map_key(message, :cancelled) do
     Process.send_after(self(), :drain_over, state.instance.config.drain_timeout)
     Watch.cancel(state, :stopped)

@@ -60,6 +60,16 @@ defmodule Pyre.History do
   defp followed(instance, handle, entry, payload),
     do: if(Trace.any?(instance), do: Trace.tell(instance, handle, succeeded(entry, payload)), else: :ok)
 
+  @doc """
+  Several casts ended well together, the first of which says when they began: each is told to have taken its share.
+  """
+  @spec done_together(Instance.t(), pos_integer(), [map(), ...], binary()) :: :ok
+  def done_together(instance, handle, [%{begun_at: begun_at} | _others] = messages, reply) do
+    share = div(max(now() - begun_at, 0), length(messages))
+    for message <- messages, do: done(instance, handle, Map.put(message, :took, share), reply)
+    :ok
+  end
+
   @doc "A state was put. Called by the agent's process."
   @spec state_put(Instance.t(), pos_integer(), map(), pos_integer()) :: :ok
   # Beside the messages, since many agents are given a state and have no other entry.
@@ -125,6 +135,8 @@ defmodule Pyre.History do
   @doc "When a message begins to run, as `done/4` and `ended/5` want to know it."
   @spec begin(map()) :: map()
   def begin(message), do: Map.put(message, :begun_at, now())
+
+  defp times(%{took: took}), do: {now(), took}
 
   defp times(%{begun_at: begun_at}) do
     at = now()

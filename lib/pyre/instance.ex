@@ -83,6 +83,7 @@ defmodule Pyre.Instance do
     :casts,
     :timer_fires,
     :delivered,
+    :bursts,
     :commits,
     :failures,
     :refusals,

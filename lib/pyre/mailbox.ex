@@ -266,6 +266,17 @@ defmodule Pyre.Mailbox do
     end
   end
 
+  @doc "What comes right behind a message in its lane, up to the first that somebody has claimed or that waits for its next attempt."
+  @spec following(Instance.t(), key(), pos_integer()) :: [t()]
+  def following(instance, {handle, lane, seq}, most) do
+    pattern = {{handle, lane, :"$1"}, :_, :_, :_, :_, :_, :_, :_, :_}
+
+    case :ets.select(instance.mailbox, [{pattern, [{:>, :"$1", seq}], [:"$_"]}], most) do
+      {rows, _continuation} -> for row <- Enum.take_while(rows, &(elem(&1, @claim - 1) == 0)), do: to_map(row)
+      :"$end_of_table" -> []
+    end
+  end
+
   @doc "One message, if it is still there and unclaimed."
   @spec get(Instance.t(), key()) :: t() | nil
   def get(instance, key) do
@@ -376,6 +387,26 @@ defmodule Pyre.Mailbox do
       [] ->
         :ok
     end
+  end
+
+  @doc "The same for several of one agent, which are no timer's."
+  @spec delete_all(Instance.t(), Address.id(), [t()]) :: :ok
+  def delete_all(instance, id, messages) do
+    {count, bytes} =
+      Enum.reduce(messages, {0, 0}, fn %{key: key, args: args}, {count, bytes} ->
+        Escalations.Table.message_ended(instance, key)
+
+        case :ets.take(instance.mailbox, key) do
+          [_row] ->
+            Steps.forget(instance, key)
+            {count + 1, bytes + size(args)}
+
+          [] ->
+            {count, bytes}
+        end
+      end)
+
+    Address.leave(instance, id, bytes, count)
   end
 
   @doc "Answers every call that isn't running, in all mailboxes."

@@ -24,6 +24,7 @@ defmodule Pyre.Wire do
     op_stop: 9,
     op_credit: 10,
     op_item: 11,
+    op_burst: 12,
 
     # interpreter -> BEAM
     op_ready: 64,
@@ -34,6 +35,7 @@ defmodule Pyre.Wire do
     op_withdraw: 69,
     op_read: 71,
     op_progress: 70,
+    op_burst_done: 72,
 
     # DELIVER's kind
     kind_call: 0,

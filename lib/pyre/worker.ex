@@ -64,6 +64,7 @@ defmodule Pyre.Worker do
     status: :starting,
     number: 0,
     in_flight: %{},
+    bursts: %{},
     drops: %{},
     outbox: %Outbox{},
     failures: 0,
@@ -85,6 +86,23 @@ defmodule Pyre.Worker do
   @spec deliver(pid(), pid(), term(), tuple(), activation() | nil) :: :ok
   def deliver(worker, agent, key, deliver, activation) do
     send(worker, {:deliver, agent, key, deliver, activation})
+    :ok
+  end
+
+  @doc """
+  Hands several casts of one agent over at once. The agent is told with `{:burst_done, ...}` how many of them have ended well and
+  how many come back; what becomes of the one between, if any, is told as ever. Together they count as one that is under way.
+  """
+  @spec deliver_burst(
+          pid(),
+          pid(),
+          [term(), ...],
+          {pos_integer(), non_neg_integer(), [tuple(), ...]},
+          activation() | nil
+        ) ::
+          :ok
+  def deliver_burst(worker, agent, keys, burst, activation) do
+    send(worker, {:deliver_burst, agent, keys, burst, activation})
     :ok
   end
 
@@ -199,6 +217,16 @@ defmodule Pyre.Worker do
     else
       Pool.finish(state.instance, state.no)
       send(agent, {:worker_down, key, false, not_ready(state), nil})
+      {:noreply, state}
+    end
+  end
+
+  def handle_info({:deliver_burst, agent, keys, burst, activation}, state) do
+    if state.status == :ready do
+      state |> push_activation(burst, activation) |> push_burst(agent, keys, burst) |> continue()
+    else
+      Pool.finish(state.instance, state.no)
+      for key <- keys, do: send(agent, {:worker_down, key, false, not_ready(state), nil})
       {:noreply, state}
     end
   end
@@ -499,7 +527,7 @@ defmodule Pyre.Worker do
     end
 
     _left = is_reference(state.boot_timer) && Process.cancel_timer(state.boot_timer)
-    %{state | port: nil, in_flight: %{}, drops: %{}, outbox: %Outbox{}}
+    %{state | port: nil, in_flight: %{}, bursts: %{}, drops: %{}, outbox: %Outbox{}}
   end
 
   defp failed(%{instance: instance, no: no} = state, error) do
@@ -639,6 +667,19 @@ defmodule Pyre.Worker do
     end
   end
 
+  defp receive_envelope({Wire.op_burst_done(), first, ended, changes, new_state, back}, state)
+       when is_integer(first) and is_integer(ended) and is_integer(changes) and is_integer(back) and
+              ended >= 0 and back >= 0 and
+              changes in 0..ended//1 and (is_binary(new_state) or new_state == []) do
+    case Map.pop(state.bursts, first) do
+      {last, bursts} when is_integer(last) and (ended + back) in (last - first)..(last - first + 1)//1 ->
+        burst_done(%{state | bursts: bursts}, first..last, {ended, changes, new_state, back})
+
+      _unknown ->
+        protocol_error(state, "BURST_DONE for the unknown message #{first}")
+    end
+  end
+
   defp receive_envelope({Wire.op_request(), number, ref, verb, target, name, body, timeout_ms}, state)
        when is_integer(number) and is_integer(ref) and is_integer(verb) and is_binary(target) and
               is_binary(name) and
@@ -692,6 +733,22 @@ defmodule Pyre.Worker do
         "an envelope that nobody understands: #{inspect(envelope, limit: 8, printable_limit: 100)}"
       )
 
+  # One may be left, which goes on alone.
+  defp burst_done(state, first..last = numbers, {ended, changes, new_state, back}) do
+    %{^first => {agent, key}} = state.in_flight
+    send(agent, {:burst_done, key, ended, changes, new_state, back})
+
+    case Enum.drop(numbers, ended) do
+      [alone | returned] when length(returned) == back ->
+        over = Enum.reject(numbers, &(&1 == alone))
+        %{state | in_flight: Map.drop(state.in_flight, over)}
+
+      _none_is_left ->
+        Pool.finish(state.instance, state.no)
+        drained(%{state | in_flight: Map.drop(state.in_flight, Enum.to_list(first..last))})
+    end
+  end
+
   defp tell_agent(state, number, message) do
     with %{^number => {agent, key}} when is_pid(agent) <- state.in_flight, do: send(agent, message.(key))
     state
@@ -716,14 +773,11 @@ defmodule Pyre.Worker do
 
   defp push_activation(state, _deliver, nil), do: state
 
-  defp push_activation(
-         state,
-         {handle, epoch, _kind, _handler, _args, _deadline, _extra},
-         {class, id, committed, args, version}
-       ) do
+  defp push_activation(state, deliver_or_burst, {class, id, committed, args, version}) do
     push(
       state,
-      {Wire.op_activate(), handle, epoch, class, id, committed, args, version},
+      {Wire.op_activate(), elem(deliver_or_burst, 0), elem(deliver_or_burst, 1), class, id, committed, args,
+       version},
       byte_size(committed) + byte_size(args)
     )
   end
@@ -735,6 +789,22 @@ defmodule Pyre.Worker do
       %{state | number: number, in_flight: Map.put(state.in_flight, number, {agent, key})},
       {Wire.op_deliver(), number, handle, epoch, kind, handler, args, deadline, extra},
       byte_size(args)
+    )
+  end
+
+  defp push_burst(state, agent, keys, {handle, epoch, deliveries}) do
+    first = state.number + 1
+    bytes = for {_handler, args, _extra} <- deliveries, reduce: 0, do: (sum -> sum + byte_size(args))
+
+    {last, in_flight} =
+      Enum.reduce(keys, {state.number, state.in_flight}, fn key, {number, in_flight} ->
+        {number + 1, Map.put(in_flight, number + 1, {agent, key})}
+      end)
+
+    push(
+      %{state | number: last, in_flight: in_flight, bursts: Map.put(state.bursts, first, last)},
+      {Wire.op_burst(), first, handle, epoch, deliveries},
+      bytes
     )
   end
 

@@ -40,7 +40,7 @@ defmodule Pyre.Faults.BeamKilledTest do
         :use_stdio,
         line: 4_096,
         args: pa(paths) ++ ["-e", script, fixture("agents"), folder],
-        env: [{'ERL_AFLAGS', false}, {'ERL_CRASH_DUMP_BYTES', '0'}]
+        env: [{~c"ERL_AFLAGS", false}, {~c"ERL_CRASH_DUMP_BYTES", ~c"0"}]
       ])
 
     assert_receive {^port, {:data, {:eol, "started " <> started}}}, 20_000

@@ -73,6 +73,13 @@ defmodule Pyre.Faults.HostileWorkerTest do
       assert hd(Pyre.workers(pyre)).deaths >= 2
     end
 
+    test "an answer to an unknown burst replaces the worker" do
+      pyre = boot("answers_unknown_burst")
+      {:ok, id} = Pyre.start_agent(pyre, "Fake")
+      for _cast <- 1..50, do: :ok = Pyre.cast(pyre, id, :go)
+      assert last_error(pyre).message =~ "BURST_DONE for the unknown message 1"
+    end
+
     test "more progress than there can be is a protocol error" do
       pyre = boot("overdoes_progress")
       {:ok, id} = Pyre.start_agent(pyre, "Fake")

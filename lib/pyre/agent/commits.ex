@@ -7,6 +7,8 @@ defmodule Pyre.Agent.Commits do
   #   {handle, state, revision, answered, reply}             written by version 1 of the agent's class
   #   {handle, state, revision, answered, reply, version}    by another one
   #   {handle, state, revision}, {handle, state, revision, version}   the same, where nobody waits for that reply any more
+  #
+  # `answered` is a list where several casts were committed together.
 
   require Logger
 
@@ -42,14 +44,23 @@ defmodule Pyre.Agent.Commits do
   """
   @spec put(Instance.t(), pos_integer(), binary(), Mailbox.key() | nil, binary() | nil, pos_integer() | nil) ::
           pos_integer()
-  def put(instance, handle, state, answered, reply, version \\ nil) do
+  def put(instance, handle, state, answered, reply, version \\ nil),
+    do: store(instance, handle, state, 1, {answered, reply}, version)
+
+  @doc "Commits the state that the last of several casts has left, of which so many have changed it."
+  @spec put_burst(Instance.t(), pos_integer(), binary(), pos_integer(), {[Mailbox.key()], binary()}) ::
+          pos_integer()
+  def put_burst(instance, handle, state, changes, answer),
+    do: store(instance, handle, state, changes, answer, nil)
+
+  defp store(instance, handle, state, changes, answer, version) do
     {last, revision, before} = load(instance, handle)
     if byte_size(state) > @large_bytes and byte_size(last) <= @large_bytes, do: warn(instance, handle, state)
     # What comes from the port is a part of a frame of up to 64 KB, which it would keep alive.
-    row = row(handle, :binary.copy(state), revision + 1, {answered, reply}, version || before)
+    row = row(handle, :binary.copy(state), revision + changes, answer, version || before)
     :ets.insert(instance.commits, row)
-    Instance.count(instance, :commits)
-    revision + 1
+    Instance.count(instance, :commits, changes)
+    revision + changes
   end
 
   # Once, as it grows beyond the bound.
@@ -78,13 +89,16 @@ defmodule Pyre.Agent.Commits do
   @spec answer(Instance.t(), pos_integer(), Mailbox.key()) :: {:ok, binary()} | :error
   def answer(instance, handle, key) do
     case :ets.lookup(instance.commits, handle) do
-      [row] when tuple_size(row) > @answered and elem(row, @answered - 1) == key ->
-        {:ok, elem(row, @answered)}
+      [row] when tuple_size(row) > @answered ->
+        if answered?(elem(row, @answered - 1), key), do: {:ok, elem(row, @answered)}, else: :error
 
       _other ->
         :error
     end
   end
+
+  defp answered?(keys, key) when is_list(keys), do: key in keys
+  defp answered?(answered, key), do: answered == key
 
   @doc "Lets go of the last reply: whoever waited for it has it. Called by the agent's process."
   @spec forget_answer(Instance.t(), pos_integer()) :: boolean()

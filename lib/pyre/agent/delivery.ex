@@ -17,12 +17,23 @@ defmodule Pyre.Agent.Delivery do
   def deliver(%{worker: {_no, pid} = worker} = state, message) do
     if Pool.open?(state.instance, worker) do
       {state, activation} = activation(state)
-      Instance.count(state.instance, :delivered)
-      Worker.deliver(pid, self(), message.key, wire(message, state), activation)
+      Instance.count(state.instance, :delivered, 1 + length(state.burst))
+      send_out(pid, message, state, activation)
       {:ok, state}
     else
       :closed
     end
+  end
+
+  defp send_out(pid, message, %{burst: []} = state, activation),
+    do: Worker.deliver(pid, self(), message.key, wire(message, state), activation)
+
+  defp send_out(pid, message, state, activation) do
+    Instance.count(state.instance, :bursts)
+    messages = [message | state.burst]
+    deliveries = for message <- messages, do: {message.handler, message.args, extra(message)}
+    keys = for message <- messages, do: message.key
+    Worker.deliver_burst(pid, self(), keys, {state.handle, state.epoch, deliveries}, activation)
   end
 
   @doc "The message of a hook, which is no one's: it has no row, and ends with the agent's process."

@@ -53,6 +53,9 @@ defmodule Pyre.Agent.Watch do
     %{state | running: begin(message)}
   end
 
+  # What stands in `running` may have ended. It is over soon, unless one of them holds the loop: then its worker is ended.
+  def look(%{running: message, burst: [_one | _more]} = state), do: %{state | running: begin(message)}
+
   def look(%{running: message} = state) do
     message = message |> Map.put_new(:since, Instance.now_ms() - @look_ms) |> excuse(state) |> begin()
     state = watch_caller(message, %{state | running: message})

@@ -206,6 +206,12 @@ defmodule Pyre.Testing.Interpreter do
     end
   end
 
+  # A script's functions run in processes of their own, so each waits: the others come again.
+  defp apply_envelope({Wire.op_burst(), number, handle, epoch, [{name, args, extra} | others]}, state) do
+    state = emit(state, {Wire.op_burst_done(), number, 0, 0, [], length(others)})
+    apply_envelope({Wire.op_deliver(), number, handle, epoch, Wire.kind_cast(), name, args, 0, extra}, state)
+  end
+
   defp apply_envelope({Wire.op_run(), number, module, function, args, deadline}, state) do
     name = "#{module}.#{function}"
     message = %Message{ref: {self(), number}, handler: name, args: decode(args), kind: :run}

@@ -46,7 +46,8 @@ defmodule Pyre.Timers.Schedule do
 
   def parse([@cron, minutes, hours, days, months, weekdays, either, zone, jitter, missed, overlap])
       when is_integer(minutes) and is_integer(hours) and is_integer(days) and is_integer(months) and
-             is_integer(weekdays) and either in 0..1 and is_integer(jitter) and jitter in 0..(@minute_ms - 1) and
+             is_integer(weekdays) and either in 0..1 and is_integer(jitter) and
+             jitter in 0..(@minute_ms - 1)//1 and
              missed in 0..2 and overlap in 0..1 do
     fields = {minutes, hours, days, months, weekdays, either == 1}
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pyre import _wire, errors
 from pyre._activations import Activation, Activations, activate
+from pyre._burst import Burst
 from pyre._excuses import Excuses
 from pyre._failure import own_body
 from pyre._handlers import AgentClass, HandlerSpec, compile_function
@@ -105,6 +106,7 @@ class Dispatcher:
             _wire.OP_STOP: self._stop,
             _wire.OP_CREDIT: self._credit,
             _wire.OP_ITEM: self._item,
+            _wire.OP_BURST: self._burst,
         }
         loop.set_task_factory(_owned_task)
 
@@ -169,6 +171,21 @@ class Dispatcher:
         self.running[number] = message
         self._runners.unbegun.append(message)
 
+    def _burst(self, envelope: tuple[Any, ...]) -> None:
+        _, number, handle, epoch, deliveries = envelope
+        activation = self.activations.get(handle)
+        if activation is not None and activation.__pyre_epoch__ == epoch:
+            if len(self.activations.held) > self.activations.crowd:
+                self.activations.use(handle, activation)
+            first = Burst(self, number, handle, activation, deliveries).next()
+            if first is not None:
+                self._runners.unbegun.append(first)
+                return
+        # Whatever the reason is, it is the first one's answer; the others may come again.
+        name, args, extra = deliveries[0]
+        self.emit((_wire.OP_BURST_DONE, number, 0, 0, [], len(deliveries) - 1))
+        self._deliver((_wire.OP_DELIVER, number, handle, epoch, _wire.KIND_CAST, name, args, 0, extra))
+
     def _answer_unheld(self, number: int, handle: int, epoch: int) -> None:
         unusable = self._unusable.get(handle)
         if unusable is not None and unusable[0] == epoch:
@@ -231,8 +248,16 @@ class Dispatcher:
         """Answer a message whose handler has ended."""
         number = message.number
         self.running.pop(number, None)
-        send = self.queue if self._runners.beginning else self.emit
-        send((DONE, number, status, body, state, effects))
+        burst = message.burst
+        if burst is not None and not status and not effects:
+            following = burst.ended(message, state)
+            if following is not None:
+                self._runners.unbegun.appendleft(following)
+        else:
+            if burst is not None:
+                burst.part(message)
+            send = self.queue if self._runners.beginning else self.emit
+            send((DONE, number, status, body, state, effects))
         activation = message.activation
         if activation is not None:
             if status:

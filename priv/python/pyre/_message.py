@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyre._activations import Activation
+    from pyre._burst import Burst
     from pyre._dispatch import Dispatcher
     from pyre._handlers import HandlerSpec
     from pyre._progress import Reported, Reports
@@ -90,6 +91,7 @@ class Message:
         "_side",
         "activation",
         "args",
+        "burst",
         "deadline_ns",
         "dispatcher",
         "extra",
@@ -120,6 +122,8 @@ class Message:
         self.deadline_ns = deadline_ns
         self.extra = extra
         self.task: asyncio.Task[Any] | None = None
+        # Until it parts from those that came with it.
+        self.burst: Burst | None = None
         self._side: _Side | None = None
 
     # --- The first step ---
@@ -317,6 +321,11 @@ class Message:
             "message": self.number,
         }
 
+    def part(self) -> None:
+        """Leave its burst, before the BEAM or anybody else hears of it: it goes on alone."""
+        if self.burst is not None:
+            self.burst.part(self)
+
     def adopt(self, task: asyncio.Task[Any]) -> None:
         """Take a task that the handler made: it ends with the message."""
         if self.ended:
@@ -390,6 +399,7 @@ class Message:
     def progress(self, fraction: float | None, text: str) -> Reported:
         """Report how far the handler is."""
         fraction, text = checked(self, fraction, text)
+        self.part()
         side = self._more()
         if side.progress is None:
             side.progress = self.dispatcher.reporter(self)

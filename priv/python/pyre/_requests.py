@@ -112,6 +112,7 @@ class Requests:
             raise errors.StaleActivation(f"{message.name} has ended: it can't ask for anything any more")
         ref = next(self._refs)
         self._inlets[ref] = inlet
+        message.part()
         self._emit((_wire.OP_REQUEST, message.number, ref, *envelope))
         return ref
 
@@ -157,6 +158,7 @@ class Requests:
     ) -> None:
         ref = next(self._refs)
         self._waiting[ref] = (outcome, read)
+        message.part()
         self._emit((_wire.OP_REQUEST, message.number, ref, *envelope))
 
     def _send_revocable(
@@ -166,6 +168,7 @@ class Requests:
         outcome = _Outcome(loop=self._loop)
         outcome.withdraw = functools.partial(self._give_up, message, ref)
         self._waiting[ref] = (outcome, read)
+        message.part()
         self._emit((_wire.OP_REQUEST, message.number, ref, *envelope))
         return outcome
 

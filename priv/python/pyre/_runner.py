@@ -110,6 +110,7 @@ class _Runner:
                 waiting = self._step(message, context, send, message)
                 if waiting is not PARKED:
                     self._message, self._context, self._first_wait = message, context, waiting
+                    message.part()
                     break
                 # The message let go of the Task when it ended: as many as before means that somebody else has it now.
                 if self.over or references_to(task) >= references or cancelling():

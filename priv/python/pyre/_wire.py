@@ -37,6 +37,8 @@ __all__ = [
     "MAX_RECORD_BYTES",
     "MAX_TUPLE_SIZE",
     "OP_ACTIVATE",
+    "OP_BURST",
+    "OP_BURST_DONE",
     "OP_CANCEL",
     "OP_CHUNK",
     "OP_CLOCK",
@@ -100,6 +102,7 @@ OP_CLOCK: Final = 8
 OP_STOP: Final = 9
 OP_CREDIT: Final = 10
 OP_ITEM: Final = 11
+OP_BURST: Final = 12
 
 # interpreter -> BEAM
 OP_READY: Final = 64
@@ -110,6 +113,7 @@ OP_CHUNK: Final = 68
 OP_WITHDRAW: Final = 69
 OP_READ: Final = 71
 OP_PROGRESS: Final = 70
+OP_BURST_DONE: Final = 72
 
 # DELIVER's kind
 KIND_CALL: Final = 0
