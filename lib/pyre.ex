@@ -46,6 +46,7 @@ defmodule Pyre do
 
   alias Pyre.{
     Address,
+    CastMany,
     Classes,
     DeadLetters,
     Drain,
@@ -311,7 +312,10 @@ defmodule Pyre do
     FanOut.run(instance, calls, opts[:timeout] || instance.config.call_timeout, opts[:max_concurrency])
   end
 
-  def call_many(_instance, other, _opts),
+  def call_many(_instance, other, _opts), do: no_messages!(other)
+
+  @spec no_messages!(term()) :: no_return()
+  defp no_messages!(other),
     do: raise(ArgumentError, "expected a list of {id, handler, args}, got: #{inspect(other, limit: 5)}")
 
   defp prepared({id, handler, args}) do
@@ -392,6 +396,29 @@ defmodule Pyre do
       Instance.count(instance, :casts)
     end
   end
+
+  @doc """
+  Sends many messages without a reply, and tells for each, in the same order, what `cast/5` would.
+
+      [:ok, :ok] = Pyre.cast_many(MyApp.Pyre, [{"anna", :add, %{n: 1}}, {"bert", :add, %{n: 7}}])
+
+  Those to one agent arrive in their order, and wake it once. Each is accepted or refused for itself: where a mailbox is nearly full, the first
+  ones find room. Options, for all of them:
+
+  #{Pyre.Options.docs(:cast)}
+  """
+  @doc since: "0.1.0"
+  @spec cast_many(instance(), [{id(), handler(), map()}], keyword()) :: [:ok | {:error, error()}]
+  def cast_many(instance, casts, opts \\ [])
+
+  def cast_many(instance, casts, opts) when is_list(casts) do
+    instance = Instance.fetch!(instance)
+    opts = Options.validate!(:cast, opts)
+    casts = Enum.map(casts, &prepared/1)
+    CastMany.run(instance, casts, opts)
+  end
+
+  def cast_many(_instance, other, _opts), do: no_messages!(other)
 
   @doc """
   Stops an agent. It overtakes what is queued; the running message may end (`:drain_timeout`), `on_stop` runs, queued calls are

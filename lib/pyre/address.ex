@@ -60,15 +60,18 @@ defmodule Pyre.Address do
     :ets.insert_new(instance.agents, row)
   end
 
-  @doc "Counts a message in: `{:ok, handle, seq}`, or why it can't be taken. A control message finds room in a full mailbox."
-  @spec enter(Instance.t(), id(), non_neg_integer(), :bounded | :waiting_caller | :control) ::
+  @doc """
+  Counts a message in, or several with so many bytes together, all or none: `{:ok, handle, seq}` with the last one's number, or why it
+  can't be taken. A control message finds room in a full mailbox.
+  """
+  @spec enter(Instance.t(), id(), non_neg_integer(), :bounded | :waiting_caller | :control, pos_integer()) ::
           {:ok, pos_integer(), pos_integer()}
           | {:error, :not_found | {:overloaded, pos_integer(), pos_integer()} | {:closed, status()}}
-  def enter(instance, id, size, room) do
+  def enter(instance, id, size, room, messages \\ 1) do
     [seq, count, bytes, handle, status, max_count] =
       :ets.update_counter(instance.agents, id, [
-        {@seq, 1},
-        {@count, 1},
+        {@seq, messages},
+        {@count, messages},
         {@bytes, size},
         {@handle, 0},
         {@status, 0},
@@ -77,11 +80,16 @@ defmodule Pyre.Address do
 
     cond do
       status > 2 and (status != @parked or room == :waiting_caller) ->
-        refuse(instance, id, size, {:closed, Map.fetch!(@names, status)})
+        refuse(instance, id, {size, messages}, {:closed, Map.fetch!(@names, status)})
 
       # What others have counted in and will count out again, since they are refused too, is not told.
-      room != :control and (count > max_count or too_many_bytes?(instance, bytes, size)) ->
-        refuse(instance, id, size, {:overloaded, min(count - 1, max_count), bytes - size})
+      room != :control and (count > max_count or too_many_bytes?(instance, bytes, {size, messages})) ->
+        refuse(
+          instance,
+          id,
+          {size, messages},
+          {:overloaded, min(count - messages, max_count), bytes - size}
+        )
 
       true ->
         {:ok, handle, seq}
@@ -99,10 +107,11 @@ defmodule Pyre.Address do
   end
 
   # One message alone always fits: its size has its own limit.
-  defp too_many_bytes?(instance, bytes, size), do: bytes > instance.config.max_mailbox_bytes and bytes > size
+  defp too_many_bytes?(instance, bytes, {size, messages}),
+    do: bytes > instance.config.max_mailbox_bytes and (bytes > size or messages > 1)
 
-  defp refuse(instance, id, size, reason) do
-    leave(instance, id, size)
+  defp refuse(instance, id, {size, messages}, reason) do
+    leave(instance, id, size, messages)
     {:error, reason}
   end
 

@@ -336,6 +336,10 @@ defmodule Pyre.Agent do
 
   defp handle({:mail, key}, state), do: mail(key, state)
 
+  # Each of them may be one that runs beside others.
+  defp handle({:mails, keys}, %{interleaves?: true} = state), do: Enum.reduce(keys, state, &mail/2)
+  defp handle({:mails, [first | _more]}, state), do: mail(first, %{state | mail?: true})
+
   defp handle({:done, key, status, body, new_state, effects}, state),
     do: done(key, status, body, new_state, effects, state)
 

@@ -65,9 +65,24 @@ defmodule Pyre.History do
   """
   @spec done_together(Instance.t(), pos_integer(), [map(), ...], binary()) :: :ok
   def done_together(instance, handle, [%{begun_at: begun_at} | _others] = messages, reply) do
-    share = div(max(now() - begun_at, 0), length(messages))
-    for message <- messages, do: done(instance, handle, Map.put(message, :took, share), reply)
-    :ok
+    at = now()
+    share = div(max(at - begun_at, 0), length(messages))
+
+    entries =
+      for message <- messages do
+        %{
+          at: at,
+          kind: message.kind,
+          handler: message.handler,
+          attempt: message.attempt,
+          id: id(message),
+          took: share
+        }
+      end
+
+    if Trace.any?(instance) or Ring.put_all(instance, handle, entries) == :error,
+      do: Enum.each(messages, &done(instance, handle, Map.put(&1, :took, share), reply)),
+      else: :ok
   end
 
   @doc "A state was put. Called by the agent's process."

@@ -68,6 +68,38 @@ defmodule Pyre.Mailbox do
            )
   end
 
+  @doc "Puts casts into the mailbox of an agent, in order, and wakes its process once."
+  @spec put_casts(Instance.t(), Address.id(), [{binary(), binary()}, ...], priority()) ::
+          [{:ok, key()} | {:error, Error.t()}]
+  def put_casts(instance, id, casts, priority) do
+    with [_one, _more | _rest] <- casts,
+         false <- Instance.limited?(instance),
+         bytes = for({_handler, args} <- casts, reduce: 0, do: (sum -> sum + byte_size(args))),
+         false <- Instance.closed?(instance),
+         {:ok, handle, last} <- Address.enter(instance, id, bytes, :bounded, length(casts)) do
+      insert_all(instance, id, {handle, lane(instance, :cast, priority), last - length(casts) + 1}, casts)
+    else
+      # Some may fit, or each has its own answer.
+      _not_all_at_once ->
+        for {handler, args} <- casts, do: put(instance, id, :cast, handler, args, 0, nil, priority)
+    end
+  end
+
+  defp insert_all(instance, id, {handle, lane, first}, casts) do
+    keys =
+      for {{handler, args}, seq} <- Enum.with_index(casts, first) do
+        key = {handle, lane, seq}
+        :ets.insert(instance.mailbox, {key, 0, id, :cast, handler, args, 0, 1, nil})
+        key
+      end
+
+    case Address.recipient(instance, id) do
+      {:ok, nil} -> for key <- keys, do: rouse(instance, id, key)
+      {:ok, pid} -> send(pid, {:mails, keys}) && for(key <- keys, do: {:ok, key})
+      :closed -> for key <- keys, do: withdraw_late(instance, id, key)
+    end
+  end
+
   # Who has never heard of priorities doesn't pay for them.
   defp lane(_instance, kind, :normal), do: lane(kind)
 
@@ -392,21 +424,19 @@ defmodule Pyre.Mailbox do
   @doc "The same for several of one agent, which are no timer's."
   @spec delete_all(Instance.t(), Address.id(), [t()]) :: :ok
   def delete_all(instance, id, messages) do
-    {count, bytes} =
-      Enum.reduce(messages, {0, 0}, fn %{key: key, args: args}, {count, bytes} ->
-        Escalations.Table.message_ended(instance, key)
+    if Instance.escalating(instance) == 0 and Instance.steps(instance) == 0 do
+      {count, bytes} = Enum.reduce(messages, {0, 0}, &take_out(instance, &1, &2))
+      Address.leave(instance, id, bytes, count)
+    else
+      Enum.each(messages, &delete(instance, id, &1))
+    end
+  end
 
-        case :ets.take(instance.mailbox, key) do
-          [_row] ->
-            Steps.forget(instance, key)
-            {count + 1, bytes + size(args)}
-
-          [] ->
-            {count, bytes}
-        end
-      end)
-
-    Address.leave(instance, id, bytes, count)
+  defp take_out(instance, %{key: key, args: args}, {count, bytes}) do
+    case :ets.take(instance.mailbox, key) do
+      [_row] -> {count + 1, bytes + size(args)}
+      [] -> {count, bytes}
+    end
   end
 
   @doc "Answers every call that isn't running, in all mailboxes."

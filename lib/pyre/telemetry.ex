@@ -116,7 +116,9 @@ defmodule Pyre.Telemetry do
   defp outcome({:error, %Pyre.Error{kind: kind}}), do: kind
   defp outcome({:error, %Pyre.PythonError{}}), do: :python_error
 
-  defp enabled?, do: :persistent_term.get(__MODULE__, false)
+  @doc false
+  @spec enabled?() :: boolean()
+  def enabled?, do: :persistent_term.get(__MODULE__, false)
 
   @doc false
   @spec event([atom()], map(), map()) :: :ok

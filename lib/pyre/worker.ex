@@ -64,7 +64,6 @@ defmodule Pyre.Worker do
     status: :starting,
     number: 0,
     in_flight: %{},
-    bursts: %{},
     drops: %{},
     outbox: %Outbox{},
     failures: 0,
@@ -97,7 +96,7 @@ defmodule Pyre.Worker do
           pid(),
           pid(),
           [term(), ...],
-          {pos_integer(), non_neg_integer(), [tuple(), ...]},
+          {pos_integer(), non_neg_integer(), binary()},
           activation() | nil
         ) ::
           :ok
@@ -491,6 +490,7 @@ defmodule Pyre.Worker do
     do: state |> buried(recycling(state, drain), PostMortem.certain(drain.stuck)) |> recycled(drain)
 
   defp died(state, cause, reason) do
+    state = %{state | in_flight: under_way(state.in_flight)}
     stacks = PostMortem.stacks(state.paths.stacks)
     lines = PostMortem.early_lines(state.paths.stderr) ++ Log.take_tail(state.log)
     kind = if state.status in @up, do: :worker_down, else: :worker_start
@@ -518,7 +518,7 @@ defmodule Pyre.Worker do
     %{begun: begun} = Recorder.left(state.paths.recorder)
     evidence = PostMortem.evidence(state, error)
 
-    for {number, entry} <- Enum.sort(state.in_flight),
+    for {number, entry} <- state.in_flight |> under_way() |> Enum.sort(),
         do: tell_down(instance, entry, number <= begun, error, PostMortem.charge(blame, number, evidence))
 
     for {{_handle, epoch} = activation, agent} <- state.drops do
@@ -527,7 +527,7 @@ defmodule Pyre.Worker do
     end
 
     _left = is_reference(state.boot_timer) && Process.cancel_timer(state.boot_timer)
-    %{state | port: nil, in_flight: %{}, bursts: %{}, drops: %{}, outbox: %Outbox{}}
+    %{state | port: nil, in_flight: %{}, drops: %{}, outbox: %Outbox{}}
   end
 
   defp failed(%{instance: instance, no: no} = state, error) do
@@ -671,12 +671,12 @@ defmodule Pyre.Worker do
        when is_integer(first) and is_integer(ended) and is_integer(changes) and is_integer(back) and
               ended >= 0 and back >= 0 and
               changes in 0..ended//1 and (is_binary(new_state) or new_state == []) do
-    case Map.pop(state.bursts, first) do
-      {last, bursts} when is_integer(last) and (ended + back) in (last - first)..(last - first + 1)//1 ->
-        burst_done(%{state | bursts: bursts}, first..last, {ended, changes, new_state, back})
-
-      _unknown ->
-        protocol_error(state, "BURST_DONE for the unknown message #{first}")
+    with {{:burst, agent, keys}, in_flight} <- Map.pop(state.in_flight, first),
+         {:ok, left} <- left(keys, ended, back) do
+      send(agent, {:burst_done, hd(keys), ended, changes, new_state, back})
+      burst_done(%{state | in_flight: in_flight}, first + ended, agent, left)
+    else
+      _unknown -> protocol_error(state, "BURST_DONE for the unknown message #{first}")
     end
   end
 
@@ -733,20 +733,32 @@ defmodule Pyre.Worker do
         "an envelope that nobody understands: #{inspect(envelope, limit: 8, printable_limit: 100)}"
       )
 
-  # One may be left, which goes on alone.
-  defp burst_done(state, first..last = numbers, {ended, changes, new_state, back}) do
-    %{^first => {agent, key}} = state.in_flight
-    send(agent, {:burst_done, key, ended, changes, new_state, back})
-
-    case Enum.drop(numbers, ended) do
-      [alone | returned] when length(returned) == back ->
-        over = Enum.reject(numbers, &(&1 == alone))
-        %{state | in_flight: Map.drop(state.in_flight, over)}
-
-      _none_is_left ->
-        Pool.finish(state.instance, state.no)
-        drained(%{state | in_flight: Map.drop(state.in_flight, Enum.to_list(first..last))})
+  defp left(keys, ended, back) do
+    case length(keys) - ended - back do
+      0 -> {:ok, nil}
+      1 -> {:ok, Enum.at(keys, ended)}
+      _too_many_or_few -> :error
     end
+  end
+
+  defp burst_done(state, _number, _agent, nil) do
+    Pool.finish(state.instance, state.no)
+    drained(state)
+  end
+
+  # One goes on alone.
+  defp burst_done(state, number, agent, key),
+    do: %{state | in_flight: Map.put(state.in_flight, number, {agent, key})}
+
+  # The messages under way, each by its number: a burst has one entry as long as it runs.
+  defp under_way(in_flight) do
+    Enum.reduce(in_flight, in_flight, fn
+      {first, {:burst, agent, keys}}, in_flight ->
+        for {key, number} <- Enum.with_index(keys, first), into: in_flight, do: {number, {agent, key}}
+
+      _one, in_flight ->
+        in_flight
+    end)
   end
 
   defp tell_agent(state, number, message) do
@@ -794,17 +806,13 @@ defmodule Pyre.Worker do
 
   defp push_burst(state, agent, keys, {handle, epoch, deliveries}) do
     first = state.number + 1
-    bytes = for {_handler, args, _extra} <- deliveries, reduce: 0, do: (sum -> sum + byte_size(args))
-
-    {last, in_flight} =
-      Enum.reduce(keys, {state.number, state.in_flight}, fn key, {number, in_flight} ->
-        {number + 1, Map.put(in_flight, number + 1, {agent, key})}
-      end)
+    last = state.number + length(keys)
+    in_flight = Map.put(state.in_flight, first, {:burst, agent, keys})
 
     push(
-      %{state | number: last, in_flight: in_flight, bursts: Map.put(state.bursts, first, last)},
+      %{state | number: last, in_flight: in_flight},
       {Wire.op_burst(), first, handle, epoch, deliveries},
-      bytes
+      byte_size(deliveries)
     )
   end
 

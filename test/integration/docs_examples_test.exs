@@ -53,7 +53,7 @@ defmodule Pyre.Integration.DocsExamplesTest do
   # The time that it takes by default is a minute.
   defp prepare({:trace, 3}, pyre), do: visits(pyre) && {[{"limit: 10", "limit: 10, timeout: 200"}], []}
 
-  defp prepare({:call_many, 3}, pyre),
+  defp prepare({name, 3}, pyre) when name in [:call_many, :cast_many],
     do: for(id <- ["anna", "bert"], do: start(pyre, "Counter", id)) && {[], []}
 
   defp prepare({name, _arity}, pyre) when name in [:state, :put_state] do

@@ -83,7 +83,9 @@ class Interpreter:
     def burst(self, *names: str, first: int = 1, behind: list[tuple[Any, ...]] | None = None) -> list[tuple[Any, ...]]:
         """Hand a burst over; gives what is told until nothing of it runs any more."""
         self.told.clear()
-        deliveries = [(name.encode(), _body.pack({"entry": n}), first + n) for n, name in enumerate(names)]
+        deliveries = _body.pack(
+            [[name.encode(), _body.pack({"entry": n}), first + n, 1] for n, name in enumerate(names)]
+        )
         self.dispatcher.apply([(_wire.OP_BURST, first, 1, 1, deliveries), *(behind or [])])
 
         async def settle() -> None:

@@ -38,7 +38,7 @@ defmodule Pyre.GoldenFrames do
           deliver_small_handle: [{3, 300, 1, 1, 1, "", "", 0, 1 <<< 40}],
           deliver_extra: [{3, 2, 1, 1, 0, "check", <<0x80>>, 0, {1, 3, 0, ["desk", "root"], 0, "", "trace"}}],
           burst: [
-            {12, 70_001, 70_000, 2, [{"check", <<0x80>>, 9_000}, {"check", "", {9_001, 2, 0, [], 0, 0, ""}}]}
+            {12, 70_001, 70_000, 2, <<0x91, 0x94, 0xC4, 5, "check", 0xC4, 1, 0x80, 0xCD, 9_000::16, 1>>}
           ],
           burst_done: [{72, 70_001, 2, 1, <<0x80>>, 0}],
           burst_done_unchanged: [{72, 1, 3, 0, [], 60}],

@@ -52,6 +52,19 @@ defmodule Pyre.Agent.Burst do
 
   defp claim(_others, _instance, _room), do: []
 
+  @doc "What BURST carries of each: a MessagePack array of `[handler, args, message's id, attempt]`, which C code reads."
+  @spec pack([Mailbox.t(), ...]) :: binary()
+  def pack(messages) do
+    items =
+      for %{handler: handler, args: args, key: {_handle, _lane, seq}, attempt: attempt} <- messages,
+          do: [0x94, bin(handler), bin(args), <<0xCF, seq::64, 0xCF, attempt::64>>]
+
+    IO.iodata_to_binary([<<0xDC, length(messages)::16>> | items])
+  end
+
+  defp bin(bytes) when byte_size(bytes) < 256, do: [<<0xC4, byte_size(bytes)>> | bytes]
+  defp bin(bytes), do: [<<0xC6, byte_size(bytes)::32>> | bytes]
+
   @doc "A cast ran through alone."
   @spec grow(Pyre.Agent.t()) :: Pyre.Agent.t()
   def grow(%{ahead: ahead} = state) when ahead < 1, do: %{state | ahead: ahead + 1}
@@ -88,14 +101,12 @@ defmodule Pyre.Agent.Burst do
     History.done_together(instance, handle, messages, @nil_body)
     Mailbox.delete_all(instance, state.id, messages)
 
-    for message <- messages,
-        do:
-          Telemetry.event([:agent, :message], %{count: 1}, %{
-            name: instance.name,
-            class: state.class,
-            handler: message.handler
-          })
+    Telemetry.enabled?() and for(message <- messages, do: tell(instance.name, state.class, message))
   end
+
+  defp tell(name, class, message),
+    do:
+      Telemetry.event([:agent, :message], %{count: 1}, %{name: name, class: class, handler: message.handler})
 
   @doc """
   The worker is gone. Those behind the first go back to the mailbox, or are given up; what is left to be told is of the first, or of

@@ -5,7 +5,7 @@ defmodule Pyre.Agent.Delivery do
 
   require Pyre.Wire, as: Wire
 
-  alias Pyre.Agent.Commits
+  alias Pyre.Agent.{Burst, Commits}
   alias Pyre.{Address, Classes, Instance, Mailbox, Worker}
   alias Pyre.Worker.Pool
 
@@ -31,9 +31,8 @@ defmodule Pyre.Agent.Delivery do
   defp send_out(pid, message, state, activation) do
     Instance.count(state.instance, :bursts)
     messages = [message | state.burst]
-    deliveries = for message <- messages, do: {message.handler, message.args, extra(message)}
     keys = for message <- messages, do: message.key
-    Worker.deliver_burst(pid, self(), keys, {state.handle, state.epoch, deliveries}, activation)
+    Worker.deliver_burst(pid, self(), keys, {state.handle, state.epoch, Burst.pack(messages)}, activation)
   end
 
   @doc "The message of a hook, which is no one's: it has no row, and ends with the agent's process."

@@ -54,11 +54,8 @@ defmodule Pyre.History.Ring do
       when is_map_key(@codes, kind) and attempt <= @most_attempts and id <= @most_ids do
     case number(instance.history, entry.handler) do
       number when number <= @most_names ->
-        at = entry.at <<< (@kind_bits + @attempt_bits) ||| code(kind) <<< @attempt_bits ||| attempt
         slot = slot(instance, handle)
-        first = @head + 1 + slot * @width
-        words = [{first, at}, {first + 1, number <<< @id_bits ||| id}, {first + 2, entry.took}]
-        :ets.update_element(instance.history, handle, words)
+        :ets.update_element(instance.history, handle, words(entry, number, slot))
         {:ok, slot}
 
       _too_many ->
@@ -67,6 +64,55 @@ defmodule Pyre.History.Ring do
   end
 
   def put(_instance, _handle, _entry), do: :error
+
+  @doc "Writes several entries, the oldest first; `:error`, and none is written, where one of them doesn't fit."
+  @spec put_all(Instance.t(), pos_integer(), [entry(), ...]) :: :ok | :error
+  def put_all(%{config: %{history: most}} = instance, handle, entries) do
+    numbers =
+      Map.new(Enum.uniq(for(%{handler: name} <- entries, do: name)), &{&1, number(instance.history, &1)})
+
+    if Enum.all?(entries, &fits?(&1, numbers)) do
+      # What would be overwritten at once is only counted.
+      {skipped, kept} = Enum.split(entries, -most)
+      slots = slots(instance, handle, length(skipped), length(kept))
+
+      words =
+        for {entry, slot} <- Enum.zip(kept, slots),
+            word <- words(entry, numbers[entry.handler], slot),
+            do: word
+
+      :ets.update_element(instance.history, handle, words)
+      :ok
+    else
+      :error
+    end
+  end
+
+  defp fits?(%{kind: kind, attempt: attempt, id: id, handler: name}, numbers),
+    do:
+      is_map_key(@codes, kind) and attempt <= @most_attempts and id <= @most_ids and
+        Map.fetch!(numbers, name) <= @most_names
+
+  # Room is made one by one as long as the ring grows, which is soon over.
+  defp slots(%{config: %{history: most}} = instance, handle, skipped, count) do
+    size = :ets.update_counter(instance.history, handle, {@size, 0}, @empty)
+
+    if (size &&& @room_mask) < most do
+      for _skipped <- 1..skipped//1, do: slot(instance, handle)
+      for _kept <- 1..count//1, do: slot(instance, handle)
+    else
+      size = :ets.update_counter(instance.history, handle, {@size, (skipped + count) * @one})
+      written = size >>> @room_bits
+      for number <- (written - count)..(written - 1)//1, do: rem(number, most)
+    end
+  end
+
+  defp words(entry, number, slot) do
+    at = entry.at <<< (@kind_bits + @attempt_bits) ||| code(entry.kind) <<< @attempt_bits ||| entry.attempt
+
+    first = @head + 1 + slot * @width
+    [{first, at}, {first + 1, number <<< @id_bits ||| entry.id}, {first + 2, entry.took}]
+  end
 
   for {kind, code} <- @codes, do: defp(code(unquote(kind)), do: unquote(code))
 

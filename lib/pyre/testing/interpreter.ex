@@ -207,9 +207,15 @@ defmodule Pyre.Testing.Interpreter do
   end
 
   # A script's functions run in processes of their own, so each waits: the others come again.
-  defp apply_envelope({Wire.op_burst(), number, handle, epoch, [{name, args, extra} | others]}, state) do
+  defp apply_envelope({Wire.op_burst(), number, handle, epoch, deliveries}, state) do
+    {:ok, [[name, args, id, attempt] | others]} = MsgPack.decode(deliveries)
+    extra = {id, attempt, 0, [], 0, 0, ""}
     state = emit(state, {Wire.op_burst_done(), number, 0, 0, [], length(others)})
-    apply_envelope({Wire.op_deliver(), number, handle, epoch, Wire.kind_cast(), name, args, 0, extra}, state)
+
+    apply_envelope(
+      {Wire.op_deliver(), number, handle, epoch, Wire.kind_cast(), name, args, 0, extra},
+      state
+    )
   end
 
   defp apply_envelope({Wire.op_run(), number, module, function, args, deadline}, state) do

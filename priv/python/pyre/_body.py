@@ -21,7 +21,7 @@ from pyre.errors import DecodeError, EncodeError, TooLarge
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Ext", "pack", "unpack"]
+__all__ = ["Ext", "pack", "unpack", "unpack_own"]
 
 _MAX_INTEGER: Final = 2**64 - 1
 _MIN_INTEGER: Final = -(2**63)
@@ -87,6 +87,11 @@ def unpack(data: bytes | memoryview) -> Any:  # noqa: ANN401  whatever was packe
         message = f"not a MessagePack body of ours: {_TOO_DEEP}"
         raise DecodeError(message, {"limit": MAX_BODY_NESTING})
     return value
+
+
+def unpack_own(data: bytes) -> Any:  # noqa: ANN401  whatever was packed
+    """Decode what the BEAM has packed itself: it has the form that it must have, and no body's limits."""
+    return msgpack.unpackb(data)
 
 
 # Packing

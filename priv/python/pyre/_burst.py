@@ -10,11 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pyre import _wire
+from pyre._body import unpack_own
 from pyre._message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pyre._activations import Activation
     from pyre._dispatch import Dispatcher
 
@@ -37,14 +36,14 @@ class Burst:
         number: int,
         handle: int,
         activation: Activation,
-        deliveries: Sequence[tuple[bytes, bytes, Any]],
+        deliveries: bytes,
     ) -> None:
         """Begin with nothing ended; `number` is that of the first message."""
         self._dispatcher = dispatcher
         self._number = number
         self._handle = handle
         self._activation = activation
-        self._rest = [*deliveries]
+        self._rest: list[list[Any]] = unpack_own(deliveries)
         self._rest.reverse()
         self._began = 0
         self._ended = 0
@@ -56,14 +55,16 @@ class Burst:
         """Make the next message; None where it can't run in a burst, or there is none."""
         if not self._rest:
             return None
-        name, args, extra = self._rest[-1]
+        name, args, id_, attempt = self._rest[-1]
         activation = self._activation
         spec = activation.__pyre_class__.handlers.get(name)
         if spec is None or spec.options.interleave:
             return None
         self._rest.pop()
         number = self._number + self._ended
-        message = Message(self._dispatcher, number, self._handle, activation, spec, args, 0, extra)
+        message = Message(
+            self._dispatcher, number, self._handle, activation, spec, args, 0, id_ if attempt == 1 else (id_, attempt)
+        )
         message.burst = self
         activation.__pyre_running__ += 1
         self._dispatcher.running[number] = message

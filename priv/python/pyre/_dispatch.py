@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pyre import _wire, errors
 from pyre._activations import Activation, Activations, activate
+from pyre._body import unpack_own
 from pyre._burst import Burst
 from pyre._excuses import Excuses
 from pyre._failure import own_body
@@ -182,9 +183,9 @@ class Dispatcher:
                 self._runners.unbegun.append(first)
                 return
         # Whatever the reason is, it is the first one's answer; the others may come again.
-        name, args, extra = deliveries[0]
-        self.emit((_wire.OP_BURST_DONE, number, 0, 0, [], len(deliveries) - 1))
-        self._deliver((_wire.OP_DELIVER, number, handle, epoch, _wire.KIND_CAST, name, args, 0, extra))
+        (name, args, *extra), *others = unpack_own(deliveries)
+        self.emit((_wire.OP_BURST_DONE, number, 0, 0, [], len(others)))
+        self._deliver((_wire.OP_DELIVER, number, handle, epoch, _wire.KIND_CAST, name, args, 0, tuple(extra)))
 
     def _answer_unheld(self, number: int, handle: int, epoch: int) -> None:
         unusable = self._unusable.get(handle)
