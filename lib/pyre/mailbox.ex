@@ -95,9 +95,14 @@ defmodule Pyre.Mailbox do
 
     case Address.recipient(instance, id) do
       {:ok, nil} -> for key <- keys, do: rouse(instance, id, key)
-      {:ok, pid} -> send(pid, {:mails, keys}) && for(key <- keys, do: {:ok, key})
+      {:ok, pid} -> wake_once(pid, keys)
       :closed -> for key <- keys, do: withdraw_late(instance, id, key)
     end
+  end
+
+  defp wake_once(pid, keys) do
+    send(pid, {:mails, keys})
+    for key <- keys, do: {:ok, key}
   end
 
   # Who has never heard of priorities doesn't pay for them.
