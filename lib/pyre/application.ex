@@ -15,7 +15,7 @@ defmodule Pyre.Application do
     children =
       case Application.get_env(:pyre, :instance) do
         nil -> []
-        opts -> [{Pyre, opts}]
+        opts -> [{Pyre, opts}, {Pyre.CodeLoading, opts[:name]}]
       end
 
     Supervisor.start_link(children, strategy: :one_for_one)
