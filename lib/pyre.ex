@@ -67,6 +67,7 @@ defmodule Pyre do
     Options,
     Pause,
     Request,
+    StartMany,
     Telemetry,
     Timers,
     Tool,
@@ -154,23 +155,14 @@ defmodule Pyre do
     do: instance |> Instance.fetch!() |> Starter.start(class, opts)
 
   @doc """
-  Starts many agents; the results come in the order of the list.
+  Starts many agents, several at once; the results come in the order of the list. Only those of one group are started in that order, too.
 
       [{:ok, "a"}, {:ok, "b"}] = Pyre.start_agents(MyApp.Pyre, [{"Counter", id: "a"}, {"Counter", id: "b"}])
   """
   @doc since: "0.1.0"
   @spec start_agents(instance(), [{class(), keyword()}]) :: [{:ok, id()} | {:error, error()}]
-  def start_agents(instance, agents) when is_list(agents) do
-    instance = Instance.fetch!(instance)
-
-    Enum.map(agents, fn
-      {class, opts} ->
-        Starter.start(instance, class, opts)
-
-      other ->
-        raise ArgumentError, "expected a list of {class, options}, got in it: #{inspect(other, limit: 5)}"
-    end)
-  end
+  def start_agents(instance, agents) when is_list(agents),
+    do: instance |> Instance.fetch!() |> StartMany.run(agents)
 
   def start_agents(_instance, other),
     do: raise(ArgumentError, "expected a list of {class, options}, got: #{inspect(other, limit: 5)}")

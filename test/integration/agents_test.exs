@@ -27,6 +27,27 @@ defmodule Pyre.Integration.AgentsTest do
     assert Enum.count(results, &match?({:error, %Error{kind: :already_started}}, &1)) == 19
   end
 
+  test "start_agents starts hundreds at a time: groups and equal ids in the order of the list, each with its own answer" do
+    pyre = start_pyre!()
+    {:ok, "g"} = Pyre.start_group(pyre, "g", strategy: :rest_for_one, agents: [])
+    own = for n <- 1..300, do: {"Echo", id: "e#{n}"}
+    grouped = for n <- 1..50, do: {"Echo", id: "g#{n}", group: "g"}
+    unnamed = for _n <- 1..20, do: {"Echo", []}
+    again = [{"Echo", id: "e7"}, {"Nobody", id: "x"}]
+    results = Pyre.start_agents(pyre, Enum.concat([own, grouped, unnamed, again]))
+    assert Enum.take(results, 350) == for({"Echo", opts} <- own ++ grouped, do: {:ok, opts[:id]})
+
+    assert [{:error, %Error{kind: :already_started}}, {:error, %Error{kind: :unknown_class}}] =
+             Enum.take(results, -2)
+
+    assert length(Enum.uniq(results)) == 372
+    assert %{children: children} = Enum.find(Pyre.tree(pyre).children, &(&1.name == "g"))
+    assert Enum.map(children, & &1.name) == for(n <- 1..50, do: "g#{n}")
+
+    wrong = for(n <- 1..40, do: {"Echo", id: "w#{n}"}) ++ [{"Echo", id: "w41", wrong: 1}]
+    assert_raise ArgumentError, ~r/unknown option :wrong/, fn -> Pyre.start_agents(pyre, wrong) end
+  end
+
   test "start_agents starts many, and says of each what came of it" do
     pyre = start_pyre!()
 
