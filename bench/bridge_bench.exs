@@ -18,7 +18,7 @@ defmodule BridgeBench do
   @percents [1, 5, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9]
 
   @wanted_ratio 0.6
-  @wanted_added_us 60
+  @wanted_added_us 30
   @wanted_p99_ratio 2
   # Of all cores: with more of them busy with other programs, the figures are those of another machine.
   @quiet_share 0.1

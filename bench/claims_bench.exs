@@ -69,9 +69,13 @@ defmodule ClaimsBench do
     {told, others} =
       Machine.with_others(pids, fn ->
         for _round <- 1..rounds do
-          alone = Load.latencies(@latencies, fn -> call(name, elem(ids, 0), :keep, %{data: data}) end)
+          latencies = fn -> Load.latencies(@latencies, fn -> call(name, elem(ids, 0), :keep, %{data: data}) end) end
+          alone = latencies.()
+          on_one_core = pinned(pids, latencies)
 
           %{
+            pinned_p50_ms: Stats.median(on_one_core) / 1_000,
+            pinned_p99_ms: Stats.percentile(on_one_core, 99) / 1_000,
             payload_per_s: load(name, ids, :keep, %{data: data}, @window_ms),
             small_per_s: load(name, ids, :add, %{n: 1}, @window_ms),
             p50_ms: Stats.median(alone) / 1_000,
@@ -87,6 +91,14 @@ defmodule ClaimsBench do
       for key <- Map.keys(hd(told)), into: %{}, do: {key, told |> Enum.map(& &1[key]) |> Stats.summary()}
 
     Map.put(summaries, :cores_used_by_others, others)
+  end
+
+  # Where both are on one core, neither waits until the other's wakes.
+  defp pinned(pids, measure) do
+    _pinned = for pid <- pids, do: Machine.pin(pid, "0")
+    told = measure.()
+    _back = for pid <- pids, do: Machine.pin(pid, Machine.all_cores())
+    told
   end
 
   defp load(name, ids, handler, args, window_ms),
@@ -162,6 +174,18 @@ defmodule ClaimsBench do
         {"latency p99, ms", 0.20, {0.15, 0.41}},
         "the same echo, one at a time",
         bridge.p99_ms.median,
+        "the same"
+      ),
+      row(
+        {"… p50", 0.11, {0.10, 0.24}},
+        "the same echo, one at a time",
+        bridge.pinned_p50_ms.median,
+        "the same, BEAM and interpreter pinned to one core"
+      ),
+      row(
+        {"… p99", 0.20, {0.15, 0.41}},
+        "the same echo, one at a time",
+        bridge.pinned_p99_ms.median,
         "the same"
       ),
       row(

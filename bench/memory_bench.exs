@@ -12,7 +12,7 @@ defmodule MemoryBench do
   @agents 100_000
   @limit_seconds 180
 
-  @wanted_idle 2_000
+  @wanted_idle 1_800
   @wanted_activation 500
   @wanted_spawns 20_000
 

@@ -206,5 +206,5 @@ defmodule RecoveryBench do
   end
 end
 
-crashes = System.argv() |> List.first("1000") |> String.to_integer()
+crashes = System.argv() |> List.first("300") |> String.to_integer()
 RecoveryBench.run(crashes)
