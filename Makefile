@@ -11,7 +11,7 @@ endif
 .DEFAULT_GOAL := help
 # The suites and the linters build in the same places.
 .NOTPARALLEL:
-.PHONY: help setup run test check lint check-elixir check-python dialyzer format bench bench-peers bench-scale bench-quick chaos release matrix clean
+.PHONY: help setup run test check lint check-elixir check-python dialyzer format bench bench-faults bench-peers bench-scale bench-quick chaos release matrix clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,11 +52,15 @@ format: ## format both languages
 	$(PY) ruff format
 
 # What `make bench` measures, and the plots of it.
-BENCHES := start bridge payloads casts spawn memory workers claims python stream timers fairness recovery plots
+BENCHES := start bridge payloads casts spawn memory workers claims python stream timers plots
 
-bench: ## measure everything but peers and scale: a quarter of an hour; writes bench/results/
+bench: ## measure everything but what follows: a quarter of an hour; writes bench/results/
 	@scripts/setup.sh test
 	@for name in $(BENCHES); do mix pyre.bench $$name || exit 1; done
+
+bench-faults: ## measure how soon agents answer after a crash, a kill, a block: ten minutes
+	@scripts/setup.sh test
+	@for name in fairness recovery plots; do mix pyre.bench $$name || exit 1; done
 
 bench-peers: ## measure other ways to run agents in Python, under one workload; installs them into _build/bench
 	@scripts/setup.sh test
@@ -64,7 +68,7 @@ bench-peers: ## measure other ways to run agents in Python, under one workload; 
 
 bench-scale: ## measure a thousand to a million agents: takes about 4 GB
 	@scripts/setup.sh test
-	@for name in scale plots; do mix pyre.bench $$name || exit 1; done
+	@for name in scale sleep plots; do mix pyre.bench $$name || exit 1; done
 
 bench-quick: ## compare with the baseline in a minute; fails where we are less than half as good
 	@scripts/setup.sh test

@@ -69,7 +69,10 @@ defmodule ClaimsBench do
     {told, others} =
       Machine.with_others(pids, fn ->
         for _round <- 1..rounds do
-          latencies = fn -> Load.latencies(@latencies, fn -> call(name, elem(ids, 0), :keep, %{data: data}) end) end
+          latencies = fn ->
+            Load.latencies(@latencies, fn -> call(name, elem(ids, 0), :keep, %{data: data}) end)
+          end
+
           alone = latencies.()
           on_one_core = pinned(pids, latencies)
 

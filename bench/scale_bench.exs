@@ -52,7 +52,7 @@ defmodule ScaleBench do
 
     #{Report.table(["agents", "first answer, ms", "1,000 answers, ms"], Enum.map(rows, &[&1.agents, &1.recovered_first_ms, &1.recovered_all_ms]))}
     #{growth(rows)}
-    Not measured yet: agents asleep, whose process has ended (wanted: at most 0.5 KB each at 1,000,000). There is no such state before `idle_timeout`.
+    Agents that are asleep, whose process has ended, are in `Sleep`.
     """
   end
 

@@ -661,16 +661,20 @@ defmodule Pyre.Agent do
   end
 
   defp claim_and_deliver(message, state) do
-    if Mailbox.claim(state.instance, message.key),
-      do:
-        deliver(message, %{
-          state
-          | phase: :busy,
-            slot: state.slot && :held,
-            running: message |> History.begin() |> Watch.begin() |> Streams.attend(),
-            burst: Burst.gather(state, message)
-        }),
-      else: not_handed_over(state)
+    if Mailbox.claim(state.instance, message.key) do
+      burst = Burst.gather(state, message)
+
+      deliver(message, %{
+        state
+        | phase: :busy,
+          slot: state.slot && :held,
+          running: message |> History.begin() |> Watch.begin() |> Streams.attend(),
+          burst: burst,
+          turn: state.turn + length(burst)
+      })
+    else
+      not_handed_over(state)
+    end
   end
 
   defp not_handed_over(%{worker: {no, _pid}} = state) do

@@ -271,6 +271,10 @@ defmodule Pyre.Mailbox do
     end
   end
 
+  @doc "How many more are taken by their lanes, before it is the oldest's turn."
+  @spec until_fair_turn(non_neg_integer()) :: non_neg_integer()
+  def until_fair_turn(turn), do: @fair_turn - 1 - rem(turn, @fair_turn)
+
   # Not where somebody wants something of the agent itself.
   defp oldest(instance, handle) do
     case next_after(instance, handle, {handle, -1, 0}) do

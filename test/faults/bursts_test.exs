@@ -215,6 +215,19 @@ defmodule Pyre.Faults.BurstsTest do
     assert Commits.answer(instance, handle, third) == :error
   end
 
+  test "where messages have priorities, they are kept, and the oldest has its turn", %{pyre: pyre, folder: folder} do
+    :ok = Pyre.cast(pyre, "b", :hold, %{entry: 0, folder: folder, name: "gate"})
+    await_gate(folder, "gate")
+    :ok = Pyre.cast(pyre, "b", :add, %{entry: -1}, priority: :low)
+    for n <- 1..100, do: :ok = Pyre.cast(pyre, "b", :add, %{entry: n})
+    open_gate(folder, "gate")
+    eventually(fn -> match?({:ok, %{mailbox: 0}}, Pyre.info(pyre, "b")) end)
+    {:ok, %{"entries" => entries}, _revision} = Pyre.state(pyre, "b")
+    assert entries -- [-1] == Enum.to_list(0..100)
+    assert Enum.find_index(entries, &(&1 == -1)) in 1..16
+    assert bursts(pyre) > 0
+  end
+
   @tag options: [payloads: true]
   test "where payloads are kept, each goes alone", %{pyre: pyre} do
     cast_all(pyre, adds(1..50))

@@ -4,11 +4,11 @@ defmodule Pyre.Agent.Burst do
   # Several casts of one agent that wait in a row are handed over at once, run one right after the other, and are committed together:
   # most of what a cast costs is its way. Runs in the agent's process; the first of them is `running`, the others stand in `burst`.
   #
-  # A burst is short: it lasts as long as its casts run through without waiting, and two milliseconds at most. The interpreter
-  # then says how many have ended well, and how many come back, since they have not begun; the one between, if any, goes on alone.
+  # A burst is short: it lasts as long as its casts run through without waiting, and all bursts of a turn of the interpreter's loop
+  # together two milliseconds. The interpreter then says how many have ended well, and how many come back, since they have not begun; the one between, if any, goes on alone.
   #
-  # `ahead` is how many casts the agent may hand over at once. It doubles with each burst that runs through; below 1 it counts
-  # those that are handed over alone, after one that didn't.
+  # `ahead` is how many casts the agent may hand over at once. It grows with each burst that runs through, and is halved where the time was
+  # over; below 1 it counts those that are handed over alone, after one that parted.
 
   alias Pyre.Agent.{Commits, Ending}
   alias Pyre.{Error, History, Instance, Mailbox, Telemetry}
@@ -26,20 +26,26 @@ defmodule Pyre.Agent.Burst do
   @doc "Claims what may run together with this message, which is claimed."
   @spec gather(Pyre.Agent.t(), Mailbox.t()) :: [Mailbox.t()]
   def gather(%{ahead: ahead} = state, %{kind: :cast, deadline: 0, reply_to: nil} = message) when ahead > 1 do
-    if alike?(state) do
-      state.instance
-      |> Mailbox.following(message.key, ahead - 1)
-      |> claim(state.instance, @most_bytes - byte_size(message.args))
-    else
-      []
+    case alike?(state) && min(ahead - 1, until_fair_turn(state)) do
+      most when is_integer(most) and most > 0 ->
+        state.instance
+        |> Mailbox.following(message.key, most)
+        |> claim(state.instance, @most_bytes - byte_size(message.args))
+
+      _alone ->
+        []
     end
   end
 
   def gather(_state, _message), do: []
 
+  # Where messages have priorities, the oldest of all has its turn as often as without bursts.
+  defp until_fair_turn(state),
+    do: if(Instance.priorities?(state.instance), do: Mailbox.until_fair_turn(state.turn), else: @most)
+
   # Each of the others looks at every single message: at what it carried, at what runs beside it, at who else may run.
   defp alike?(%{probation?: false, slot: nil, interleaves?: false, beside: []} = state),
-    do: not state.instance.config.payloads and not Instance.priorities?(state.instance)
+    do: not state.instance.config.payloads
 
   defp alike?(_state), do: false
 
@@ -68,7 +74,7 @@ defmodule Pyre.Agent.Burst do
   @doc "A cast ran through alone."
   @spec grow(Pyre.Agent.t()) :: Pyre.Agent.t()
   def grow(%{ahead: ahead} = state) when ahead < 1, do: %{state | ahead: ahead + 1}
-  def grow(%{ahead: ahead} = state), do: %{state | ahead: min(2 * ahead, @most)}
+  def grow(%{ahead: ahead} = state), do: %{state | ahead: min(ahead + div(ahead, 8) + 1, @most)}
 
   @doc """
   So many have ended well, `changes` of which have changed the state, and so many come back.
@@ -86,7 +92,7 @@ defmodule Pyre.Agent.Burst do
 
     case {left, returned} do
       {[], []} -> {:over, grow(state)}
-      {[], _out_of_time} -> {:over, %{state | ahead: max(ended, 2)}}
+      {[], _out_of_time} -> {:over, %{state | ahead: max(max(ended, div(state.ahead, 2)), 2)}}
       {[^running], _returned} -> {:alone, %{state | ahead: @alone}}
       {[message], _returned} -> {:alone, %{state | ahead: @alone, running: message}}
     end

@@ -21,14 +21,14 @@ __all__ = ["Burst"]
 
 BURST_DONE = _wire.OP_BURST_DONE
 SINCE = 3
-# So long the messages of others wait for it.
+# So long the messages of others wait for all bursts of a turn. From then on each has one more of its own.
 MOST_NS = 2_000_000
 
 
 class Burst:
     """What is left of a BURST, and what is to be told of it."""
 
-    __slots__ = ("_activation", "_began", "_changes", "_dispatcher", "_ended", "_handle", "_number", "_rest", "_state")
+    __slots__ = ("_activation", "_changes", "_dispatcher", "_ended", "_handle", "_number", "_rest", "_state")
 
     def __init__(
         self,
@@ -45,7 +45,6 @@ class Burst:
         self._activation = activation
         self._rest: list[list[Any]] = unpack_own(deliveries)
         self._rest.reverse()
-        self._began = 0
         self._ended = 0
         # The state that the last of them left, the empty list where none has changed it, and how many did.
         self._state: Any = []
@@ -77,10 +76,8 @@ class Burst:
         if state:
             self._state = state
             self._changes += 1
-        since = self._dispatcher.words[SINCE]
-        if not self._began:
-            self._began = since
-        following = self.next() if since - self._began < MOST_NS else None
+        dispatcher = self._dispatcher
+        following = self.next() if dispatcher.words[SINCE] - dispatcher.turn_began_ns < MOST_NS else None
         if following is None:
             self._tell()
         return following

@@ -64,6 +64,8 @@ class Catalogue(Protocol):
 class Dispatcher:
     """Owns the activations, the messages under way, the threads and the resources of one interpreter."""
 
+    turn_began_ns = 0  # when the messages of this turn of the loop began
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -131,6 +133,7 @@ class Dispatcher:
     def begin(self) -> None:
         """Run the first steps of the messages that have come, and write what they answer together."""
         if self._runners.unbegun:
+            self.turn_began_ns = monotonic_ns()
             try:
                 self._runners.begin()
             finally:
