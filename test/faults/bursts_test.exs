@@ -215,7 +215,10 @@ defmodule Pyre.Faults.BurstsTest do
     assert Commits.answer(instance, handle, third) == :error
   end
 
-  test "where messages have priorities, they are kept, and the oldest has its turn", %{pyre: pyre, folder: folder} do
+  test "where messages have priorities, they are kept, and the oldest has its turn", %{
+    pyre: pyre,
+    folder: folder
+  } do
     :ok = Pyre.cast(pyre, "b", :hold, %{entry: 0, folder: folder, name: "gate"})
     await_gate(folder, "gate")
     :ok = Pyre.cast(pyre, "b", :add, %{entry: -1}, priority: :low)
