@@ -31,7 +31,7 @@ def answers(count: int) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("count", [1, 64])
 def test_read_a_frame_of_deliveries(benchmark: BenchmarkFixture, count: int) -> None:
-    frame = _frames.pack(deliveries(count))
+    frame = b"".join(_frames.pack(deliveries(count)))
 
     def read() -> list[tuple[Any, ...]]:
         (payload,) = Framer().feed(frame)
@@ -44,7 +44,7 @@ def test_read_a_frame_of_deliveries(benchmark: BenchmarkFixture, count: int) -> 
 def test_write_a_frame_of_answers(benchmark: BenchmarkFixture, count: int) -> None:
     envelopes = answers(count)
     frame = benchmark(_frames.pack, envelopes)
-    (payload,) = Framer().feed(frame)
+    (payload,) = Framer().feed(b"".join(frame))
     assert _frames.unpack(payload) == envelopes
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyre import _frames
 from pyre._etf import WireError, encode
-from pyre._frames import Framer, pack, unpack
+from pyre._frames import Framer, unpack
 from pyre._wire import MAX_FRAME_BYTES
+
+
+def pack(envelopes: list[tuple[Any, ...]]) -> bytes:
+    return b"".join(_frames.pack(envelopes))
 
 
 @settings(max_examples=100, deadline=None)

@@ -55,7 +55,7 @@ class Peer:
 
     def send(self, *envelopes: tuple[Any, ...]) -> None:
         """Send one frame."""
-        self.send_bytes(_frames.pack(list(envelopes)))
+        self.send_bytes(b"".join(_frames.pack(list(envelopes))))
 
     def send_bytes(self, data: bytes) -> None:
         """Send anything."""

@@ -22,60 +22,64 @@ _size_at = _PREFIX.unpack_from
 class Framer:
     """Cuts a stream of bytes into the payloads of its frames."""
 
-    __slots__ = ("_buffered", "_have", "_max_bytes", "_need")
+    __slots__ = ("_buffered", "_head", "_max_bytes", "missing")
 
     def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
         """Refuse frames of more than `max_bytes`."""
         self._max_bytes = max_bytes
-        # The chunks of the frame that is not complete, their size, and the
-        # size of that frame with its prefix (0 while even the prefix is cut).
+        # Of the frame that is not complete: its prefix while that is cut, else
+        # the chunks of its payload and how many bytes are still to come.
+        self._head = b""
         self._buffered: list[bytes] = []
-        self._have = 0
-        self._need = 0
+        self.missing = 0
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take what came in next; give the payloads that it completes.
 
         After a WireError the stream is of no use any more.
         """
-        if self._have:
-            self._buffered.append(chunk)
-            self._have += len(chunk)
-            if self._have < self._need:
-                return []
-            chunk = b"".join(self._buffered)
-            self._buffered.clear()
-            self._have = self._need = 0
-        return self._split(chunk)
+        missing = self.missing
+        if not missing:
+            return self._split(self._head + chunk if self._head else chunk, 0)
+        size = len(chunk)
+        self._buffered.append(chunk if size <= missing else chunk[:missing])
+        if size < missing:
+            self.missing -= size
+            return []
+        payload = b"".join(self._buffered)
+        self._buffered.clear()
+        self.missing = 0
+        return [payload, *self._split(chunk, missing)] if size > missing else [payload]
 
-    def _split(self, data: bytes) -> list[bytes]:
-        payloads = []
-        at, size = 0, len(data)
+    def _split(self, data: bytes, at: int) -> list[bytes]:
+        self._head = b""
+        payloads: list[bytes] = []
+        size = len(data)
         while size - at >= _PREFIX_BYTES:
             length = _size_at(data, at)[0]
             if not 0 < length <= self._max_bytes:
                 allowed = f"allowed are 1 to {self._max_bytes}"
                 message = f"a frame announces {length} bytes; {allowed}"
                 raise WireError(message)
-            end = at + _PREFIX_BYTES + length
+            at += _PREFIX_BYTES
+            end = at + length
             if end > size:
-                self._need = end - at
-                break
-            payloads.append(data[at + _PREFIX_BYTES : end])
+                self._buffered.append(data[at:])
+                self.missing = end - size
+                return payloads
+            payloads.append(data[at:end])
             at = end
-        if at < size:
-            self._buffered.append(data[at:])
-            self._have = size - at
+        self._head = data[at:]
         return payloads
 
 
-def pack(envelopes: list[tuple[Any, ...]]) -> bytes:
-    """Make the frame of a batch of envelopes."""
+def pack(envelopes: list[tuple[Any, ...]]) -> tuple[bytes, bytes]:
+    """Make the frame of a batch of envelopes: its prefix and its payload, to be written together."""
     payload = encode(envelopes)
     if len(payload) > MAX_FRAME_BYTES:
         message = f"a frame holds at most {MAX_FRAME_BYTES} bytes, got {len(payload)}"
         raise WireError(message)
-    return _PREFIX.pack(len(payload)) + payload
+    return _PREFIX.pack(len(payload)), payload
 
 
 def unpack(payload: bytes) -> list[tuple[Any, ...]]:

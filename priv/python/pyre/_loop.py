@@ -8,20 +8,24 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from pyre import _frames, _wire
+from pyre._allocator import LARGE_BYTES, Allocator
 from pyre._etf import WireError
 from pyre._frames import Framer
 from pyre.errors import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     Envelopes = list[tuple[Any, ...]]
+    Frame = tuple[bytes, bytes]
 
 __all__ = ["Link", "new_loop"]
 
 READ_BYTES = 1024 * 1024
 # A long turn writes in between, so that the BEAM works on the first answers while we make the others.
 FLUSH_AT = 32
+# How many pieces of what the pipe had no room for are written at once.
+PIECES = 64
 
 
 def new_loop() -> tuple[asyncio.AbstractEventLoop, str]:
@@ -42,6 +46,7 @@ class Link:
         self._output = output
         self._ended = ended
         self._framer = Framer()
+        self.allocator = Allocator()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._apply: Callable[[Envelopes], None] = lambda _envelopes: None
         self._begin: Callable[[], None] = lambda: None
@@ -94,32 +99,39 @@ class Link:
         """Write what is left, waiting for the pipe where it is full; called after the loop's end."""
         with contextlib.suppress(OSError, WireError):
             os.set_blocking(self._output, True)
-            last = [memoryview(frame) for frame in self._frames_of(self._outgoing)]
-            for rest in self._unwritten + last:
-                written = 0
-                while written < len(rest):
-                    written += os.write(self._output, rest[written:])
+            for frame in self._frames_of(self._outgoing):
+                self._unwritten += map(memoryview, frame)
+            while self._unwritten:
+                _drop(self._unwritten, os.writev(self._output, self._unwritten[:PIECES]))
         self._unwritten, self._outgoing = [], []
 
     def _read(self) -> None:
         try:
-            count = os.readv(self._input, [self._buffer])
+            chunk = self._next_chunk()
         except BlockingIOError:
             return
         except OSError as exc:
             self._ended(_wire.EXIT_CLOSED, f"the protocol's input can't be read: {exc}")
             return
-        if not count:
+        if not chunk:
             self._ended(_wire.EXIT_CLOSED, "")
             return
         try:
-            for payload in self._framer.feed(bytes(self._view[:count])):
+            for payload in self._framer.feed(chunk):
                 self._apply(_frames.unpack(payload))
             self._begin()
         except (WireError, ProtocolError) as exc:
             self._ended(_wire.EXIT_PROTOCOL, f"protocol error: {exc}")
         except MemoryError:
             self._ended(_wire.EXIT_BUG, "no memory is left to read the protocol with")
+
+    def _next_chunk(self) -> bytes:
+        missing = self._framer.missing
+        if missing >= LARGE_BYTES:
+            # Straight into an object of its own, which is not copied once more.
+            self.allocator.keep()
+            return os.read(self._input, min(missing, READ_BYTES))
+        return bytes(self._view[: os.readv(self._input, [self._buffer])])
 
     def flush(self) -> None:
         """Write what waits, as one frame."""
@@ -130,13 +142,10 @@ class Link:
             # These answers are lost, so the BEAM must learn that the interpreter is.
             self._ended(_wire.EXIT_BUG, "no memory is left to write the protocol with")
             return
-        if self._unwritten:
-            self._unwritten += map(memoryview, frames)
-            return
         for frame in frames:
-            self._write(memoryview(frame))
+            self._write(frame)
 
-    def _frames_of(self, envelopes: Envelopes) -> list[bytes]:
+    def _frames_of(self, envelopes: Envelopes) -> list[Frame]:
         if not envelopes:
             return []
         try:
@@ -148,33 +157,43 @@ class Link:
             half = len(envelopes) // 2
             return [*self._frames_of(envelopes[:half]), *self._frames_of(envelopes[half:])]
 
-    def _write(self, frame: memoryview) -> None:
+    def _write(self, frame: Frame) -> None:
+        prefix, payload = frame
+        if len(payload) >= LARGE_BYTES:
+            self.allocator.keep()
         if self._unwritten:
-            self._unwritten.append(frame)
+            self._unwritten += map(memoryview, frame)
             return
-        rest = self._written(frame)
-        if rest:
-            self._unwritten.append(rest)
-            self._add_writer()
+        written = self._written(frame)
+        if written < len(prefix) + len(payload):
+            self._unwritten += map(memoryview, frame)
+            _drop(self._unwritten, written)
+            if self._loop is not None:
+                self._loop.add_writer(self._output, self._write_on)
 
-    def _written(self, view: memoryview) -> memoryview:
+    def _written(self, pieces: Sequence[bytes | memoryview]) -> int:
         try:
-            return view[os.write(self._output, view) :]
+            return os.writev(self._output, pieces)
         except BlockingIOError:
-            return view
+            return 0
         except OSError as exc:
             self._ended(_wire.EXIT_CLOSED, f"the protocol's output can't be written: {exc}")
-            return view[:0]
-
-    def _add_writer(self) -> None:
-        if self._loop is not None:
-            self._loop.add_writer(self._output, self._write_on)
+            return sum(map(len, pieces))
 
     def _write_on(self) -> None:
-        rest = self._written(self._unwritten[0])
-        if rest:
-            self._unwritten[0] = rest
-            return
-        del self._unwritten[0]
+        _drop(self._unwritten, self._written(self._unwritten[:PIECES]))
         if not self._unwritten and self._loop is not None:
             self._loop.remove_writer(self._output)
+
+
+def _drop(pieces: list[memoryview], count: int) -> None:
+    """Take so many bytes away from the front."""
+    whole = 0
+    for piece in pieces:
+        if count < len(piece):
+            break
+        count -= len(piece)
+        whole += 1
+    del pieces[:whole]
+    if count:
+        pieces[0] = pieces[0][count:]

@@ -23,6 +23,7 @@ from pyre._recorder import WORDS
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
     from types import FrameType
 
     from pyre._dispatch import Dispatcher
@@ -73,6 +74,7 @@ class Watchdog:
         self._seen: _Step | None = None
         self._told = (0, 0)
         self._tidy = False
+        self.idle: Callable[[], None] = _nothing
         self.closing = False
 
     def start(self) -> None:
@@ -137,13 +139,13 @@ class Watchdog:
         self._ticking = False
         dispatcher = self._dispatcher
         if dispatcher is not None:
-            self._collect_when_idle(dispatcher)
+            turn, self._turn = self._turn, dispatcher.activations.turn
+            if turn == self._turn and not dispatcher.running:
+                self._collect(dispatcher)
+                self.idle()
 
-    def _collect_when_idle(self, dispatcher: Dispatcher) -> None:
+    def _collect(self, dispatcher: Dispatcher) -> None:
         # The oldest generation holds all activations: it is collected only here, where nobody waits.
-        turn, self._turn = self._turn, dispatcher.activations.turn
-        if turn != self._turn or dispatcher.running:
-            return
         if not self._tidy and not dispatcher.activations.held:
             # What was frozen at the start in haste, with the garbage that imports leave. Agents' objects must not be: a
             # circle of frozen objects is never collected.
@@ -203,6 +205,10 @@ class Watchdog:
         for message, share in self._hogs.look(dispatcher.threads, now_ns, time.process_time_ns()):
             used = f"its thread used {share:.0%} of a CPU for a second"
             dispatcher.note(message, f"{used}: while it computes in Python, all others wait for it")
+
+
+def _nothing() -> None:
+    """Have nothing to do when the worker is idle."""
 
 
 def _stack_of(thread: int) -> str:

@@ -88,6 +88,7 @@ class Worker:
         found = self._prepare(config)
         self._dispatcher = self._make_dispatcher(found, config)
         self._dispatcher.set_clock(now_ms)
+        self._watchdog.idle = self._link.allocator.give_back
         self._watchdog.watch(self._loop, self._dispatcher, config.get("stall_warning_ms", STALL_WARNING_MS))
         _settle_memory()
         self._link.emit(_ready({**found.outline(), "packages": _packages(), "loop": self._loop_name}))
