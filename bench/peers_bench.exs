@@ -26,6 +26,8 @@ defmodule PeersBench do
     {"threads", "on_threads", nil, "a thread with a queue for each agent"},
     {"multiprocessing", "on_pipes", nil, "all agents in one process behind a pipe, pickled, written by hand"},
     {"Pykka", "on_pykka", "pykka", "a thread for each actor"},
+    {"pyre-agents", "on_pyre_agents", {"pyre_agents", [3, 12]},
+     "the Python package of an earlier system of this kind: coroutines in the caller's own loop, without its BEAM; on Python 3.12 or newer, which it needs"},
     {"autogen-core", "on_autogen", "autogen", "agents of a runtime in the caller's own loop"},
     {"xoscar", "on_xoscar", "xoscar", "actors in a sub-process of a pool"},
     {"Thespian", "on_thespian", "thespian", "a process for each actor"},
@@ -75,6 +77,7 @@ defmodule PeersBench do
   end
 
   defp python(nil), do: Pyre.Python.find(nil)
+  defp python({requirements, at_least}), do: Venv.python(requirements, at_least)
   defp python(requirements), do: Venv.python(requirements)
 
   defp merge_told(told, cold) do
