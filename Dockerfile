@@ -15,7 +15,8 @@ FROM ${BASE} AS build
 # The versions are those of the base image's release of Debian.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ca-certificates elixir python3-pip python3-venv \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+        ca-certificates elixir gcc libc6-dev python3-dev python3-pip python3-venv \
     && rm -rf /var/lib/apt/lists/*
 ENV LANG=C.UTF-8 MIX_ENV=prod PYRE_PYTHON=/usr/bin/python3
 WORKDIR /pyre
@@ -28,6 +29,7 @@ COPY mix.exs ./
 COPY config config
 COPY rel rel
 COPY priv priv
+COPY c_src c_src
 COPY lib lib
 RUN mix release --path /pyre/release
 

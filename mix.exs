@@ -11,11 +11,14 @@ defmodule Pyre.MixProject do
       description: "Supervised, stateful agents in Python, on Erlang/OTP",
       package: [
         licenses: ["Apache-2.0"],
-        files: ~w(lib priv docs mix.exs) ++ Path.wildcard("*.md") ++ ["LICENSE"]
+        files: ~w(c_src lib priv docs mix.exs) ++ Path.wildcard("*.md") ++ ["LICENSE"],
+        exclude_patterns: [~r/\.so$/]
       ],
       docs: docs(),
       start_permanent: Mix.env() == :prod,
       elixirc_paths: elixirc_paths(Mix.env()),
+      # Ours, which the compiler before it has made: lib/mix/tasks/compile.pyre_codec.ex.
+      compilers: Mix.compilers() ++ [:pyre_codec],
       consolidate_protocols: Mix.env() != :test,
       # `def cli` is its successor, from Elixir 1.15 on.
       preferred_cli_env: [check: :test, lint: :test, "pyre.bench": :prod],

@@ -122,6 +122,17 @@ install_proper() {
     (install_packages erlang-proper) || say "going on without PropEr"
 }
 
+has_headers() {
+    "$venv_python" -c 'import os, sysconfig; os.stat(os.path.join(sysconfig.get_path("include"), "Python.h"))' 2>/dev/null
+}
+
+# For the codec in C, which may be missing: the one in Python serves as well, and its tests are skipped.
+install_compiler() {
+    [ "$level" != run ] && can_install || return 0
+    command -v cc gcc >/dev/null || (install_packages gcc libc6-dev) || say "going on without a C compiler"
+    has_headers || (install_packages python3-dev) || say "going on without the headers of Python"
+}
+
 install_required() {
     local missing
     missing=$(missing_packages)
@@ -162,4 +173,5 @@ done_before && exit 0
 install_required
 install_proper
 install_python
+install_compiler
 note_done

@@ -448,7 +448,8 @@ defmodule Pyre.Worker do
       Instance.notify(instance, :starter, :worker_ready)
       start_spare(instance, state.pool)
       Telemetry.event([:worker, :start], %{system_time: System.system_time()}, metadata(state))
-      Logger.debug("worker #{state.no} is ready: Python #{python}, #{info["loop"]}, os pid #{state.os_pid}")
+      kind = "Python #{python}, #{info["loop"]}, the codec in #{info["codec"]}"
+      Logger.debug("worker #{state.no} is ready: #{kind}, os pid #{state.os_pid}")
 
       # HELLO's clock is as old as the imports took.
       %{state | status: :ready, ready_at: Instance.now_ms()}

@@ -167,6 +167,7 @@ defmodule Pyre.Doctor.Judge do
     List.flatten([
       ok("Python #{version} (#{executable}) with #{Enum.join(listed, ", ")}"),
       loop(found),
+      codec(found),
       problems(found["problems"]),
       classes(Enum.map(found["classes"], & &1["name"]), directories)
     ])
@@ -177,6 +178,15 @@ defmodule Pyre.Doctor.Judge do
   defp loop(%{"loop" => loop, "executable" => executable}),
     do:
       warning("the event loop is that of #{loop}; uvloop's is faster", "#{executable} -m pip install uvloop")
+
+  defp codec(%{"codec" => "c"}), do: []
+
+  defp codec(_found),
+    do:
+      warning(
+        "the wire's codec is the one in Python; the one in C makes messages cheaper",
+        "apt-get install gcc libc6-dev python3-dev, then mix compile --force"
+      )
 
   defp problems(problems) do
     for %{"file" => file, "error" => error} <- problems do

@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pyre import _body
+from pyre._codec import NAME as CODEC
 from pyre._discovery import discover
 from pyre._loop import new_loop
 
@@ -31,6 +32,7 @@ def examine(directories: Sequence[str]) -> dict[str, Any]:
         "python": platform.python_version(),
         "executable": sys.executable,
         "loop": kind,
+        "codec": CODEC,
         "packages": {name: _version(name) for name in PACKAGES},
         **discover(directories).outline(),
     }

@@ -9,7 +9,8 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, cast
 
-from pyre._etf import WireError, decode, encode
+from pyre._codec import decode, encode
+from pyre._etf import WireError
 from pyre._wire import MAX_FRAME_BYTES
 
 __all__ = ["Framer", "pack", "unpack"]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from pyre import _body, _log, _recorder, _stacks, _stdio, _wire
+from pyre._codec import NAME as CODEC
 from pyre._discovery import discover
 from pyre._dispatch import Dispatcher
 from pyre._etf import WireError
@@ -91,7 +92,8 @@ class Worker:
         self._watchdog.idle = self._link.allocator.give_back
         self._watchdog.watch(self._loop, self._dispatcher, config.get("stall_warning_ms", STALL_WARNING_MS))
         _settle_memory()
-        self._link.emit(_ready({**found.outline(), "packages": _packages(), "loop": self._loop_name}))
+        kind = {"loop": self._loop_name, "codec": CODEC}
+        self._link.emit(_ready({**found.outline(), "packages": _packages(), **kind}))
         self._excuses.end("start")
         self._excuses.end("import")
         self._link.start(self._loop, self._dispatcher.take, self._dispatcher.begin)

@@ -72,19 +72,22 @@ defmodule Pyre.Doctor.JudgeTest do
     assert Facts.available_bytes("") == nil
   end
 
-  test "an interpreter without uvloop is slower, an import that fails names its file" do
+  test "an interpreter without uvloop or the codec in C is slower, an import that fails names its file" do
     found = %{
       "python" => "3.11.2",
       "executable" => "/venv/bin/python",
       "loop" => "asyncio",
+      "codec" => "python",
       "packages" => %{"msgpack" => "1.2.4", "uvloop" => nil},
       "problems" => [%{"file" => "desk.py", "error" => "ModuleNotFoundError: No module named 'httpx'"}],
       "classes" => []
     }
 
-    assert [ok, loop, problem, none] = Judge.python({:ok, found}, ["agents"])
+    assert [ok, loop, codec, problem, none] = Judge.python({:ok, found}, ["agents"])
     assert %{status: :ok, what: "Python 3.11.2 (/venv/bin/python) with msgpack 1.2.4"} = ok
     assert %{status: :warning, mend: "/venv/bin/python -m pip install uvloop"} = loop
+
+    assert %{status: :warning, what: "the wire's codec" <> _, mend: "apt-get install gcc" <> _} = codec
 
     assert %{status: :wrong, what: "desk.py: ModuleNotFoundError" <> _, mend: "install the package" <> _} =
              problem
