@@ -44,8 +44,8 @@ defmodule StartBench do
 
   defp text(figures, release) do
     """
-    An instance with its defaults (one worker per core) and an agent are started, and the agent is called; the time ends with the reply. *Interactive*: `erl` starts
-    Elixir's applications and ours from their files. *Release*: `bin/pyre start` of `mix release`, its shell script included. The floor is the start of `erl` alone and
+    An instance with its defaults (one worker per core) and an agent are started, and the agent is called; the time ends with the first reply, when other interpreters may still be starting. *Interactive*: `erl` starts
+    Elixir's applications and ours from their files. *Release*: `bin/pyre start` of `mix release`, its shell script included, with its defaults. The floor is the start of `erl` alone and
     then of one Python that imports what a worker imports. Medians of #{length(figures.ratio.values)} rounds, all in turns.
 
     #{Report.table(["", "median", "least", "most"], rows(figures))}

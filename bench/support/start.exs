@@ -6,7 +6,7 @@ defmodule Bench.Start do
   alias Bench.{Machine, Programs}
 
   @script Path.expand("first_reply.exs", __DIR__)
-  @script_of_release Path.expand("release_reply.exs", __DIR__)
+  @script_of_release Path.expand("release_reply.script", __DIR__)
   @limit_ms 20_000
   @imports "import pyre._worker, msgpack, structlog, uvloop"
 
@@ -33,8 +33,10 @@ defmodule Bench.Start do
       {"PYRE_PYTHON", python},
       {"PYRE_CONTROL", ""},
       {"PYRE_LOG_LEVEL", "error"},
+      # Not the node's.
+      {"PYRE_BENCH_RESULTS", ""},
       {"RELEASE_DISTRIBUTION", "none"},
-      {"ELIXIR_ERL_OPTIONS", "-eval 'Elixir.Code':eval_file(<<\"#{@script_of_release}\">>)."}
+      {"ELIXIR_ERL_OPTIONS", "-eval file:script(\"#{@script_of_release}\")."}
     ]
 
     Programs.time(Path.join(directory, "bin/pyre"), ["start"], :line, @limit_ms, env)

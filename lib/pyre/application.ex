@@ -1,21 +1,22 @@
 defmodule Pyre.Application do
   @moduledoc false
 
-  # The standalone node: one instance from `config :pyre, instance: [...]`. Where that is absent, as in a host
-  # application that starts its own instances, nothing is started.
+  # Starts the instance of a node that is Pyre alone (Pyre.Standalone). In a host application, which starts its own instances, nothing is
+  # started.
 
   use Application
 
-  alias Pyre.Telemetry
+  alias Pyre.{CodeLoading, Standalone, Telemetry}
 
   @impl Application
   def start(_type, _args) do
     Telemetry.detect()
+    if Standalone.node?(), do: CodeLoading.load(:boot)
 
     children =
-      case Application.get_env(:pyre, :instance) do
+      case Standalone.options() do
         nil -> []
-        opts -> [{Pyre, opts}, {Pyre.CodeLoading, opts[:name]}]
+        opts -> [{Pyre, opts}, {CodeLoading, opts[:name]}]
       end
 
     Supervisor.start_link(children, strategy: :one_for_one)

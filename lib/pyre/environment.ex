@@ -2,7 +2,7 @@ defmodule Pyre.Environment do
   @moduledoc """
   The options of a standalone node, read from environment variables.
 
-  A release's `config/runtime.exs` calls `options/1`; a host application gives its options itself and needs none of this.
+  A release of Pyre calls `options/1` when it starts; a host application gives its options itself and needs none of this.
   Each variable stands for one option of the instance (see `Pyre`). A duration is a number of milliseconds or has a unit (`500ms`,
   `30s`, `5m`, `2h`), or is `infinity`; a size is a number of bytes or has a unit (`512MB`, `2GB`, of 1,024).
 

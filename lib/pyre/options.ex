@@ -311,13 +311,15 @@ defmodule Pyre.Options do
                   ] ++
                     [:directories, :string_or_nil]
 
+  # Made while this is compiled: a node's start reads them, and to write the defaults loads all that `inspect/1` needs.
+  @variables (for {key, {type, default, doc}} <- @instance, type in @in_environment do
+                default_doc = if default != nil, do: " (default: `#{inspect(default)}`)", else: ""
+                {"PYRE_" <> (key |> Atom.to_string() |> String.upcase()), key, type, doc <> default_doc}
+              end)
+
   @doc "The environment variables that stand for options of an instance: name, option, type, meaning."
   @spec variables() :: [{String.t(), atom(), type(), String.t()}]
-  def variables do
-    for {key, {type, default, doc}} <- @instance, type in @in_environment do
-      {"PYRE_" <> (key |> Atom.to_string() |> String.upcase()), key, type, doc <> default_doc(default)}
-    end
-  end
+  def variables, do: @variables
 
   defp default_doc(nil), do: ""
   defp default_doc(default), do: " (default: `#{inspect(default)}`)"

@@ -32,6 +32,9 @@ defmodule Pyre.Release do
     # Start scripts name the interpreter of this machine.
     _scripts = File.rm_rf!(Path.join(site, "bin"))
     remove_caches(directory)
+
+    # Where a release lies its user often can't write, and each interpreter would compile all of it anew. By the sources' hashes: their times change on the way.
+    run!(python, ~w(-m compileall -q --invalidation-mode checked-hash -s) ++ [path, directory])
     release
   end
 

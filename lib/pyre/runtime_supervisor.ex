@@ -5,30 +5,10 @@ defmodule Pyre.RuntimeSupervisor do
 
   use Supervisor
 
+  alias Pyre.CodeLoading
+
   @spec start_link(map()) :: Supervisor.on_start()
   def start_link(config), do: Supervisor.start_link(__MODULE__, config)
-
-  # What an interpreter's start needs. Outside a release each module is loaded when it is first called, one after the other; in one go
-  # it takes half the time, and until then no interpreter starts.
-  @first [
-    Pyre.Generations,
-    Pyre.Generations.Sources,
-    Pyre.Generations.Table,
-    Pyre.Python,
-    Pyre.Reaper,
-    Pyre.Wire.Frame,
-    Pyre.Worker,
-    Pyre.Worker.Launch,
-    Pyre.Worker.Log,
-    Pyre.Worker.Pool,
-    Pyre.Worker.Recorder,
-    Pyre.Worker.Supervisor,
-    String.Chars.Atom,
-    String.Chars.Integer,
-    Port,
-    :gen_tcp,
-    :local_tcp
-  ]
 
   @supervisors [
     Pyre.Agent.Supervisor,
@@ -40,7 +20,7 @@ defmodule Pyre.RuntimeSupervisor do
 
   @impl Supervisor
   def init(%{name: name} = config) do
-    _loaded_or_not_needed = :code.ensure_modules_loaded(@first)
+    CodeLoading.load(:boot)
 
     # Interpreters take longest to start: whatever they don't need comes after them, and is loaded while they start.
     children = [

@@ -25,8 +25,8 @@ defmodule Mix.Tasks.Compile.PyreCodec do
 
   @impl Mix.Task.Compiler
   def clean do
-    File.rm(@target)
-    File.rm(manifest())
+    _built = File.rm(@target)
+    _told = File.rm(manifest())
     :ok
   end
 
@@ -36,15 +36,15 @@ defmodule Mix.Tasks.Compile.PyreCodec do
   end
 
   defp build do
-    # One for an older source must not outlive it.
-    File.rm(@target)
-    File.rm(manifest())
+    _told = File.rm(manifest())
     with {:error, reason} <- build_or_error(), do: give_up(reason)
     {:ok, []}
   end
 
   # The manifest says for which source it was told: once is enough.
   defp give_up(reason) do
+    # One for an older source must not outlive it.
+    _older = File.rm(@target)
     told = "the codec in C is not built, and the one in Python serves: #{reason}"
     Mix.shell().info("pyre: #{told} (#{@remedy})")
     File.mkdir_p!(Path.dirname(manifest()))
@@ -86,7 +86,7 @@ defmodule Mix.Tasks.Compile.PyreCodec do
         File.rename(unfinished, @target)
 
       {text, _status} ->
-        File.rm(unfinished)
+        _begun = File.rm(unfinished)
         lines = String.split(text, "\n", trim: true)
         {:error, Enum.find(lines, List.first(lines), &(&1 =~ "error"))}
     end
